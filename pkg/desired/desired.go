@@ -32,6 +32,11 @@ type Kind struct {
 	// deleted before its successor of the same name is sent; for other kinds a delete would hit the successor
 	// (spec 03 §12.3).
 	DeletesByUID bool
+	// UpdateOnly kinds are pushed with operation update even the first time (spec 04 §4: Node and Secret).
+	UpdateOnly bool
+	// Patched kinds are changed by the nodes themselves, which get the whole object back in the reply: only for them
+	// Object.Digest is asked.
+	Patched bool
 	// EndsSession kinds are never deleted on the wire: without the object there is no session (the Node itself).
 	EndsSession bool
 }
