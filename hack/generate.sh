@@ -22,9 +22,14 @@ readonly generated="$module/pkg/generated"
 
 # Groups under pkg/apis with generated code, and those of their versions that
 # get a typed client. A version without client exists for its schema only.
-readonly groups=(reliablesyncs)
+readonly groups=(devices operations policy reliablesyncs rules)
 readonly clients=(
+  devices/v1beta1
+  operations/v1alpha1
+  operations/v1alpha2
+  policy/v1alpha1
   reliablesyncs/v1alpha1
+  rules/v1
 )
 
 check=false
@@ -74,6 +79,7 @@ generate() {
   "$(tool controller-gen)" \
     crd:allowDangerousTypes=true,generateEmbeddedObjectMeta=true \
     "${paths[@]}" output:crd:dir=crds
+  "$(tool crdlistkeys)" crds/*.yaml
   for group in "${groups[@]}"; do
     mkdir -p "config/crds/$group"
     mv "crds/$group".*.yaml "config/crds/$group/"

@@ -6,7 +6,12 @@ import (
 	fmt "fmt"
 	http "net/http"
 
+	devicesv1beta1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/devices/v1beta1"
+	operationsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/operations/v1alpha1"
+	operationsv1alpha2 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/operations/v1alpha2"
+	policyv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/policy/v1alpha1"
 	reliablesyncsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/reliablesyncs/v1alpha1"
+	rulesv1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/rules/v1"
 	discovery "k8s.io/client-go/discovery"
 	rest "k8s.io/client-go/rest"
 	flowcontrol "k8s.io/client-go/util/flowcontrol"
@@ -14,18 +19,53 @@ import (
 
 type Interface interface {
 	Discovery() discovery.DiscoveryInterfaces
+	DevicesV1beta1() devicesv1beta1.DevicesV1beta1Interface
+	OperationsV1alpha1() operationsv1alpha1.OperationsV1alpha1Interface
+	OperationsV1alpha2() operationsv1alpha2.OperationsV1alpha2Interface
+	PolicyV1alpha1() policyv1alpha1.PolicyV1alpha1Interface
 	ReliablesyncsV1alpha1() reliablesyncsv1alpha1.ReliablesyncsV1alpha1Interface
+	RulesV1() rulesv1.RulesV1Interface
 }
 
 // Clientset contains the clients for groups.
 type Clientset struct {
 	*discovery.DiscoveryClient
+	devicesV1beta1        *devicesv1beta1.DevicesV1beta1Client
+	operationsV1alpha1    *operationsv1alpha1.OperationsV1alpha1Client
+	operationsV1alpha2    *operationsv1alpha2.OperationsV1alpha2Client
+	policyV1alpha1        *policyv1alpha1.PolicyV1alpha1Client
 	reliablesyncsV1alpha1 *reliablesyncsv1alpha1.ReliablesyncsV1alpha1Client
+	rulesV1               *rulesv1.RulesV1Client
+}
+
+// DevicesV1beta1 retrieves the DevicesV1beta1Client
+func (c *Clientset) DevicesV1beta1() devicesv1beta1.DevicesV1beta1Interface {
+	return c.devicesV1beta1
+}
+
+// OperationsV1alpha1 retrieves the OperationsV1alpha1Client
+func (c *Clientset) OperationsV1alpha1() operationsv1alpha1.OperationsV1alpha1Interface {
+	return c.operationsV1alpha1
+}
+
+// OperationsV1alpha2 retrieves the OperationsV1alpha2Client
+func (c *Clientset) OperationsV1alpha2() operationsv1alpha2.OperationsV1alpha2Interface {
+	return c.operationsV1alpha2
+}
+
+// PolicyV1alpha1 retrieves the PolicyV1alpha1Client
+func (c *Clientset) PolicyV1alpha1() policyv1alpha1.PolicyV1alpha1Interface {
+	return c.policyV1alpha1
 }
 
 // ReliablesyncsV1alpha1 retrieves the ReliablesyncsV1alpha1Client
 func (c *Clientset) ReliablesyncsV1alpha1() reliablesyncsv1alpha1.ReliablesyncsV1alpha1Interface {
 	return c.reliablesyncsV1alpha1
+}
+
+// RulesV1 retrieves the RulesV1Client
+func (c *Clientset) RulesV1() rulesv1.RulesV1Interface {
+	return c.rulesV1
 }
 
 // Discovery retrieves the DiscoveryClient
@@ -72,7 +112,27 @@ func NewForConfigAndClient(c *rest.Config, httpClient *http.Client) (*Clientset,
 
 	var cs Clientset
 	var err error
+	cs.devicesV1beta1, err = devicesv1beta1.NewForConfigAndClient(&configShallowCopy, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	cs.operationsV1alpha1, err = operationsv1alpha1.NewForConfigAndClient(&configShallowCopy, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	cs.operationsV1alpha2, err = operationsv1alpha2.NewForConfigAndClient(&configShallowCopy, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	cs.policyV1alpha1, err = policyv1alpha1.NewForConfigAndClient(&configShallowCopy, httpClient)
+	if err != nil {
+		return nil, err
+	}
 	cs.reliablesyncsV1alpha1, err = reliablesyncsv1alpha1.NewForConfigAndClient(&configShallowCopy, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	cs.rulesV1, err = rulesv1.NewForConfigAndClient(&configShallowCopy, httpClient)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +157,12 @@ func NewForConfigOrDie(c *rest.Config) *Clientset {
 // New creates a new Clientset for the given RESTClient.
 func New(c rest.Interface) *Clientset {
 	var cs Clientset
+	cs.devicesV1beta1 = devicesv1beta1.New(c)
+	cs.operationsV1alpha1 = operationsv1alpha1.New(c)
+	cs.operationsV1alpha2 = operationsv1alpha2.New(c)
+	cs.policyV1alpha1 = policyv1alpha1.New(c)
 	cs.reliablesyncsV1alpha1 = reliablesyncsv1alpha1.New(c)
+	cs.rulesV1 = rulesv1.New(c)
 
 	cs.DiscoveryClient = discovery.NewDiscoveryClient(c)
 	return &cs

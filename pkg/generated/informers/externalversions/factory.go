@@ -9,8 +9,12 @@ import (
 	time "time"
 
 	versioned "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned"
+	devices "github.com/cloudcore-io/cloudcore/pkg/generated/informers/externalversions/devices"
 	internalinterfaces "github.com/cloudcore-io/cloudcore/pkg/generated/informers/externalversions/internalinterfaces"
+	operations "github.com/cloudcore-io/cloudcore/pkg/generated/informers/externalversions/operations"
+	policy "github.com/cloudcore-io/cloudcore/pkg/generated/informers/externalversions/policy"
 	reliablesyncs "github.com/cloudcore-io/cloudcore/pkg/generated/informers/externalversions/reliablesyncs"
+	rules "github.com/cloudcore-io/cloudcore/pkg/generated/informers/externalversions/rules"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	schema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -309,9 +313,29 @@ type SharedInformerFactory interface {
 	// client.
 	InformerFor(obj runtime.Object, newFunc internalinterfaces.NewInformerFunc) cache.SharedIndexInformer
 
+	Devices() devices.Interface
+	Operations() operations.Interface
+	Policy() policy.Interface
 	Reliablesyncs() reliablesyncs.Interface
+	Rules() rules.Interface
+}
+
+func (f *sharedInformerFactory) Devices() devices.Interface {
+	return devices.New(f, f.namespace, f.tweakListOptions)
+}
+
+func (f *sharedInformerFactory) Operations() operations.Interface {
+	return operations.New(f, f.namespace, f.tweakListOptions)
+}
+
+func (f *sharedInformerFactory) Policy() policy.Interface {
+	return policy.New(f, f.namespace, f.tweakListOptions)
 }
 
 func (f *sharedInformerFactory) Reliablesyncs() reliablesyncs.Interface {
 	return reliablesyncs.New(f, f.namespace, f.tweakListOptions)
+}
+
+func (f *sharedInformerFactory) Rules() rules.Interface {
+	return rules.New(f, f.namespace, f.tweakListOptions)
 }

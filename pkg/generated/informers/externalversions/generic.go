@@ -5,7 +5,12 @@ package externalversions
 import (
 	fmt "fmt"
 
-	v1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/reliablesyncs/v1alpha1"
+	v1beta1 "github.com/cloudcore-io/cloudcore/pkg/apis/devices/v1beta1"
+	v1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/operations/v1alpha1"
+	v1alpha2 "github.com/cloudcore-io/cloudcore/pkg/apis/operations/v1alpha2"
+	policyv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/policy/v1alpha1"
+	reliablesyncsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/reliablesyncs/v1alpha1"
+	v1 "github.com/cloudcore-io/cloudcore/pkg/apis/rules/v1"
 	schema "k8s.io/apimachinery/pkg/runtime/schema"
 	cache "k8s.io/client-go/tools/cache"
 )
@@ -36,11 +41,43 @@ func (f *genericInformer) Lister() cache.GenericLister {
 // TODO extend this to unknown resources with a client pool
 func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource) (GenericInformer, error) {
 	switch resource {
-	// Group=reliablesyncs.kubeedge.io, Version=v1alpha1
-	case v1alpha1.SchemeGroupVersion.WithResource("clusterobjectsyncs"):
+	// Group=devices.kubeedge.io, Version=v1beta1
+	case v1beta1.SchemeGroupVersion.WithResource("devices"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Devices().V1beta1().Devices().Informer()}, nil
+	case v1beta1.SchemeGroupVersion.WithResource("devicemodels"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Devices().V1beta1().DeviceModels().Informer()}, nil
+	case v1beta1.SchemeGroupVersion.WithResource("devicestatuses"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Devices().V1beta1().DeviceStatuses().Informer()}, nil
+
+		// Group=operations.kubeedge.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithResource("imageprepulljobs"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Operations().V1alpha1().ImagePrePullJobs().Informer()}, nil
+	case v1alpha1.SchemeGroupVersion.WithResource("nodeupgradejobs"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Operations().V1alpha1().NodeUpgradeJobs().Informer()}, nil
+
+		// Group=operations.kubeedge.io, Version=v1alpha2
+	case v1alpha2.SchemeGroupVersion.WithResource("configupdatejobs"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Operations().V1alpha2().ConfigUpdateJobs().Informer()}, nil
+	case v1alpha2.SchemeGroupVersion.WithResource("imageprepulljobs"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Operations().V1alpha2().ImagePrePullJobs().Informer()}, nil
+	case v1alpha2.SchemeGroupVersion.WithResource("nodeupgradejobs"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Operations().V1alpha2().NodeUpgradeJobs().Informer()}, nil
+
+		// Group=policy.kubeedge.io, Version=v1alpha1
+	case policyv1alpha1.SchemeGroupVersion.WithResource("serviceaccountaccesses"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Policy().V1alpha1().ServiceAccountAccesses().Informer()}, nil
+
+		// Group=reliablesyncs.kubeedge.io, Version=v1alpha1
+	case reliablesyncsv1alpha1.SchemeGroupVersion.WithResource("clusterobjectsyncs"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Reliablesyncs().V1alpha1().ClusterObjectSyncs().Informer()}, nil
-	case v1alpha1.SchemeGroupVersion.WithResource("objectsyncs"):
+	case reliablesyncsv1alpha1.SchemeGroupVersion.WithResource("objectsyncs"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Reliablesyncs().V1alpha1().ObjectSyncs().Informer()}, nil
+
+		// Group=rules.kubeedge.io, Version=v1
+	case v1.SchemeGroupVersion.WithResource("rules"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Rules().V1().Rules().Informer()}, nil
+	case v1.SchemeGroupVersion.WithResource("ruleendpoints"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Rules().V1().RuleEndpoints().Informer()}, nil
 
 	}
 

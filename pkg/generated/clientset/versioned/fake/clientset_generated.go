@@ -4,8 +4,18 @@ package fake
 
 import (
 	clientset "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned"
+	devicesv1beta1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/devices/v1beta1"
+	fakedevicesv1beta1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/devices/v1beta1/fake"
+	operationsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/operations/v1alpha1"
+	fakeoperationsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/operations/v1alpha1/fake"
+	operationsv1alpha2 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/operations/v1alpha2"
+	fakeoperationsv1alpha2 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/operations/v1alpha2/fake"
+	policyv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/policy/v1alpha1"
+	fakepolicyv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/policy/v1alpha1/fake"
 	reliablesyncsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/reliablesyncs/v1alpha1"
 	fakereliablesyncsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/reliablesyncs/v1alpha1/fake"
+	rulesv1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/rules/v1"
+	fakerulesv1 "github.com/cloudcore-io/cloudcore/pkg/generated/clientset/versioned/typed/rules/v1/fake"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -79,7 +89,32 @@ var (
 	_ testing.FakeClient  = &Clientset{}
 )
 
+// DevicesV1beta1 retrieves the DevicesV1beta1Client
+func (c *Clientset) DevicesV1beta1() devicesv1beta1.DevicesV1beta1Interface {
+	return &fakedevicesv1beta1.FakeDevicesV1beta1{Fake: &c.Fake}
+}
+
+// OperationsV1alpha1 retrieves the OperationsV1alpha1Client
+func (c *Clientset) OperationsV1alpha1() operationsv1alpha1.OperationsV1alpha1Interface {
+	return &fakeoperationsv1alpha1.FakeOperationsV1alpha1{Fake: &c.Fake}
+}
+
+// OperationsV1alpha2 retrieves the OperationsV1alpha2Client
+func (c *Clientset) OperationsV1alpha2() operationsv1alpha2.OperationsV1alpha2Interface {
+	return &fakeoperationsv1alpha2.FakeOperationsV1alpha2{Fake: &c.Fake}
+}
+
+// PolicyV1alpha1 retrieves the PolicyV1alpha1Client
+func (c *Clientset) PolicyV1alpha1() policyv1alpha1.PolicyV1alpha1Interface {
+	return &fakepolicyv1alpha1.FakePolicyV1alpha1{Fake: &c.Fake}
+}
+
 // ReliablesyncsV1alpha1 retrieves the ReliablesyncsV1alpha1Client
 func (c *Clientset) ReliablesyncsV1alpha1() reliablesyncsv1alpha1.ReliablesyncsV1alpha1Interface {
 	return &fakereliablesyncsv1alpha1.FakeReliablesyncsV1alpha1{Fake: &c.Fake}
+}
+
+// RulesV1 retrieves the RulesV1Client
+func (c *Clientset) RulesV1() rulesv1.RulesV1Interface {
+	return &fakerulesv1.FakeRulesV1{Fake: &c.Fake}
 }

@@ -3,7 +3,12 @@
 package scheme
 
 import (
+	devicesv1beta1 "github.com/cloudcore-io/cloudcore/pkg/apis/devices/v1beta1"
+	operationsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/operations/v1alpha1"
+	operationsv1alpha2 "github.com/cloudcore-io/cloudcore/pkg/apis/operations/v1alpha2"
+	policyv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/policy/v1alpha1"
 	reliablesyncsv1alpha1 "github.com/cloudcore-io/cloudcore/pkg/apis/reliablesyncs/v1alpha1"
+	rulesv1 "github.com/cloudcore-io/cloudcore/pkg/apis/rules/v1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	schema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,7 +20,12 @@ var Scheme = runtime.NewScheme()
 var Codecs = serializer.NewCodecFactory(Scheme)
 var ParameterCodec = runtime.NewParameterCodec(Scheme)
 var localSchemeBuilder = runtime.SchemeBuilder{
+	devicesv1beta1.AddToScheme,
+	operationsv1alpha1.AddToScheme,
+	operationsv1alpha2.AddToScheme,
+	policyv1alpha1.AddToScheme,
 	reliablesyncsv1alpha1.AddToScheme,
+	rulesv1.AddToScheme,
 }
 
 // AddToScheme adds all types of this clientset into the given scheme. This allows composition
