@@ -3,6 +3,7 @@ package options
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -46,8 +47,10 @@ func NewCommand(deps Deps) *cobra.Command {
 which objects to hold, reports back what the node says, and tunnels logs and exec.
 It reads one configuration file and talks to kube-apiserver; edge nodes dial in.`,
 		Args: cobra.ArbitraryArgs, // ignored, as they have always been
+		// Execute prints both: cobra would send the usage to where the help goes.
+		SilenceErrors: true,
+		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SilenceUsage = true // from here on it's not the command line that is wrong
 			if done, err := f.print(cmd.OutOrStdout(), deps); done || err != nil {
 				return err
 			}
@@ -62,19 +65,31 @@ It reads one configuration file and talks to kube-apiserver; edge nodes dial in.
 			return deps.Run(ctx, s)
 		},
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	cmd.Flags().SortFlags = false
 	f.add(cmd.Flags())
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // fails only for an unknown flag
 	return cmd
 }
 
+// usageError marks that the command line is wrong, not what it asked for.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
 // Execute runs the command and returns the exit code of the process: 0 after an orderly end,
-// also of the print flags, 1 after any error, which is then on the command's error output.
+// also of the print flags, 1 after any error, which it writes to the command's error output.
 func Execute(ctx context.Context, cmd *cobra.Command) int {
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		return 1
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	cmd.PrintErrln("Error:", err.Error())
+	var wrong *usageError
+	if errors.As(err, &wrong) {
+		cmd.PrintErr(cmd.UsageString())
+	}
+	return 1
 }
 
 // print answers the flags that only print; done tells that one was given. The minimal file
