@@ -90,21 +90,26 @@ func (i id) nodeAndUID() (node, uid string) {
 	return i.name[:dot], i.name[dot+1:]
 }
 
-// New returns a store for the given kinds. Nothing runs before Run.
-func New(cfg Config, client versioned.Interface, kinds []*desired.Kind, reg prometheus.Registerer) (*Store, error) {
+// New returns a store. Nothing runs before Run.
+func New(cfg Config, client versioned.Interface, reg prometheus.Registerer) (*Store, error) {
 	s := &Store{
 		cfg: cfg.withDefaults(), client: client, kinds: map[string]*desired.Kind{},
 		nodes: map[string]map[id]*record{}, synced: map[bool]bool{},
 		seen: func(string, delivery.Record) {},
-	}
-	for _, k := range kinds {
-		s.kinds[strings.ToLower(k.Kind)] = k
 	}
 	s.intents = newPool(s.cfg.IntentWriters)
 	s.writes = newPool(s.cfg.BackgroundWriters)
 	var err error
 	s.metrics, err = newMetrics(reg, s)
 	return s, err
+}
+
+// AddKinds makes the store give out records of these kinds; records of others are only kept and collected. It must be
+// called before Run.
+func (s *Store) AddKinds(kinds []*desired.Kind) {
+	for _, k := range kinds {
+		s.kinds[strings.ToLower(k.Kind)] = k
+	}
 }
 
 // OnSeen sets the function that is told of records which appear in kube-apiserver without this store having made them.
