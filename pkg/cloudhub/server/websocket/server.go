@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -67,8 +68,9 @@ type Server struct {
 	upgrader websocket.Upgrader
 	refused  *prometheus.CounterVec
 
-	sessions sync.WaitGroup
-	addr     chan net.Addr // one slot: the address once Run listens
+	sessions  sync.WaitGroup
+	listening atomic.Bool
+	addr      chan net.Addr // one slot: the address once Run listens
 }
 
 // New returns a server; Run opens its listener.
@@ -116,6 +118,16 @@ func (s *Server) Addr(ctx context.Context) (net.Addr, error) {
 	}
 }
 
+var errNotListening = errors.New("not listening yet")
+
+// Ready returns nil once the listener is open.
+func (s *Server) Ready() error {
+	if !s.listening.Load() {
+		return errNotListening
+	}
+	return nil
+}
+
 // Run listens and serves until ctx ends, and returns when all sessions are over.
 func (s *Server) Run(ctx context.Context) error {
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true}, Control: userTimeout}
@@ -132,6 +144,8 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	case s.addr <- l.Addr():
 	default:
 	}
+	s.listening.Store(true)
+	defer s.listening.Store(false)
 	// Sessions outlive the HTTP server's view of their connections, so they get ctx and not the request's.
 	hs := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.accept(ctx, w, r) }),
