@@ -48,7 +48,7 @@ func New() *Bus {
 }
 
 // Register makes a module reachable under name and as a member of group. It returns a function that takes the module
-// off again. A name can be taken only once.
+// off again and does nothing when it is called once more. A name can be taken only once.
 func (b *Bus) Register(name, group string, receive Receiver) (unregister func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,7 +59,7 @@ func (b *Bus) Register(name, group string, receive Receiver) (unregister func(),
 	members := append(slices.Clone(b.groups[group]), name)
 	slices.Sort(members)
 	b.groups[group] = members
-	return func() { b.unregister(name, group) }, nil
+	return sync.OnceFunc(func() { b.unregister(name, group) }), nil
 }
 
 func (b *Bus) unregister(name, group string) {

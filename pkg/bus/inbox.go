@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
 
 	"github.com/cloudcore-io/cloudcore/pkg/message"
 )
@@ -31,6 +34,7 @@ type InboxConfig struct {
 	// Lane returns the index of the lane of a message. Nil puts all into the first lane.
 	Lane func(*message.Message) int
 	// Handle handles one message. It is called for one message of a node and lane at a time, in the order of arrival.
+	// A panic in it is logged and counted and costs only its message.
 	Handle func(context.Context, *message.Message)
 	// Registerer takes the metrics of the inbox; nil drops them.
 	Registerer prometheus.Registerer
@@ -39,9 +43,11 @@ type InboxConfig struct {
 // Inbox is the bounded queue of a module. Within a lane every node has a queue of its own; workers take turns between
 // the nodes, so that a busy node can't delay another. Goroutines exist only while there is work.
 type Inbox struct {
+	module string
 	lane   func(*message.Message) int
 	handle func(context.Context, *message.Message)
 	lanes  []*lane
+	panics prometheus.Counter
 }
 
 // ErrInboxClosed says that the module of an inbox does not run.
@@ -52,7 +58,7 @@ func NewInbox(cfg InboxConfig) (*Inbox, error) {
 	if len(cfg.Lanes) == 0 || cfg.Handle == nil {
 		return nil, errors.New("inbox needs a lane and a handler")
 	}
-	in := &Inbox{lane: cfg.Lane, handle: cfg.Handle}
+	in := &Inbox{module: cfg.Module, lane: cfg.Lane, handle: cfg.Handle, panics: newPanics(cfg.Module)}
 	if in.lane == nil {
 		in.lane = func(*message.Message) int { return 0 }
 	}
@@ -60,18 +66,14 @@ func NewInbox(cfg InboxConfig) (*Inbox, error) {
 		if c.Workers < 1 || c.PerNode < 1 {
 			return nil, fmt.Errorf("lane %q needs at least one worker and one place per node", c.Name)
 		}
-		l := &lane{Lane: c, queues: map[string]*queue{}}
-		in.lanes = append(in.lanes, l)
-		if cfg.Registerer == nil {
-			continue
-		}
-		depth := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "cloudcore_bus_inbox_messages",
-			Help:        "Messages that wait in the inbox of a module, by lane.",
-			ConstLabels: prometheus.Labels{"module": cfg.Module, "lane": c.Name},
-		}, l.depth)
-		if err := cfg.Registerer.Register(depth); err != nil {
-			return nil, fmt.Errorf("register the depth of inbox %s/%s: %w", cfg.Module, c.Name, err)
+		in.lanes = append(in.lanes, &lane{Lane: c, handle: in.call, wait: newWait(cfg.Module, c.Name), queues: map[string]*queue{}})
+	}
+	if cfg.Registerer == nil {
+		return in, nil
+	}
+	for _, c := range in.collectors() {
+		if err := cfg.Registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics of inbox %s: %w", cfg.Module, err)
 		}
 	}
 	return in, nil
@@ -81,7 +83,7 @@ func NewInbox(cfg InboxConfig) (*Inbox, error) {
 func (in *Inbox) Put(ctx context.Context, m *message.Message) error {
 	l := in.lanes[in.lane(m)]
 	for {
-		wait, err := l.put(m, in.handle)
+		wait, err := l.put(m)
 		if wait == nil || err != nil {
 			return err
 		}
@@ -106,9 +108,26 @@ func (in *Inbox) Run(ctx context.Context) error {
 	return nil
 }
 
+// call handles one message; a panic ends here, so that one message can't end the process.
+func (in *Inbox) call(ctx context.Context, m *message.Message) {
+	defer func() {
+		if r := recover(); r != nil {
+			in.panics.Inc()
+			klog.FromContext(ctx).Error(fmt.Errorf("panic: %v", r), "Handler panicked, message dropped",
+				"module", in.module, "node", m.Node, "msgID", m.Header.ID, "operation", m.Route.Operation,
+				"resource", m.Route.Resource, "stack", string(debug.Stack()))
+		}
+	}()
+	in.handle(ctx, m)
+}
+
 // lane is the set of queues of one lane and the pool of its workers.
 type lane struct {
+	// Set by NewInbox, then read-only.
 	Lane
+	handle func(context.Context, *message.Message)
+	wait   prometheus.Histogram
+
 	workers sync.WaitGroup
 
 	mu      sync.Mutex // guards the fields below
@@ -122,9 +141,15 @@ type lane struct {
 // queue holds the messages of one node in one lane.
 type queue struct {
 	node     string
-	messages []*message.Message
+	messages []entry
 	busy     bool          // a worker handles a message of this node
 	room     chan struct{} // closed when a place becomes free; nil while nobody waits
+}
+
+// entry is a waiting message.
+type entry struct {
+	message *message.Message
+	since   time.Time
 }
 
 func (l *lane) depth() float64 {
@@ -153,10 +178,10 @@ func (l *lane) close() {
 }
 
 // put adds m, or returns a channel to wait on when the node's queue is full.
-func (l *lane) put(m *message.Message, handle func(context.Context, *message.Message)) (wait <-chan struct{}, err error) {
+func (l *lane) put(m *message.Message) (wait <-chan struct{}, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ctx == nil {
+	if l.ctx == nil || l.ctx.Err() != nil {
 		return nil, ErrInboxClosed
 	}
 	q := l.queues[m.Node]
@@ -170,7 +195,7 @@ func (l *lane) put(m *message.Message, handle func(context.Context, *message.Mes
 		}
 		return q.room, nil
 	}
-	q.messages = append(q.messages, m)
+	q.messages = append(q.messages, entry{m, time.Now()})
 	l.waiting++
 	if !q.busy && len(q.messages) == 1 {
 		l.ready = append(l.ready, q)
@@ -178,36 +203,37 @@ func (l *lane) put(m *message.Message, handle func(context.Context, *message.Mes
 	if len(l.ready) > 0 && l.active < l.Workers {
 		l.active++
 		ctx := l.ctx
-		l.workers.Go(func() { l.work(ctx, handle) })
+		l.workers.Go(func() { l.work(ctx) })
 	}
 	return nil, nil
 }
 
 // work handles messages until none is ready, then ends.
-func (l *lane) work(ctx context.Context, handle func(context.Context, *message.Message)) {
+func (l *lane) work(ctx context.Context) {
 	for {
-		q, m := l.take(ctx)
-		if m == nil {
+		q, e := l.take(ctx)
+		if q == nil {
 			return
 		}
-		handle(ctx, m)
+		l.wait.Observe(time.Since(e.since).Seconds())
+		l.handle(ctx, e.message)
 		l.done(q)
 	}
 }
 
-// take removes the next message in turn; nil ends the worker.
-func (l *lane) take(ctx context.Context) (*queue, *message.Message) {
+// take removes the next message in turn; a nil queue ends the worker.
+func (l *lane) take(ctx context.Context) (*queue, entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ctx.Err() != nil || len(l.ready) == 0 {
 		l.active--
-		return nil, nil
+		return nil, entry{}
 	}
 	q := l.ready[0]
 	l.ready[0] = nil
 	l.ready = l.ready[1:]
-	m := q.messages[0]
-	q.messages[0] = nil
+	e := q.messages[0]
+	q.messages[0] = entry{}
 	q.messages = q.messages[1:]
 	q.busy = true
 	l.waiting--
@@ -215,7 +241,7 @@ func (l *lane) take(ctx context.Context) (*queue, *message.Message) {
 		close(q.room)
 		q.room = nil
 	}
-	return q, m
+	return q, e
 }
 
 // done gives the node of q its next turn, or forgets its queue.
