@@ -5,12 +5,14 @@ package app
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -33,6 +35,7 @@ import (
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/server/websocket"
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/session"
 	"github.com/cloudcore-io/cloudcore/pkg/edgecontroller/downstream"
+	"github.com/cloudcore-io/cloudcore/pkg/edgecontroller/upstream"
 	"github.com/cloudcore-io/cloudcore/pkg/kube"
 	"github.com/cloudcore-io/cloudcore/pkg/message"
 	"github.com/cloudcore-io/cloudcore/pkg/monitor"
@@ -192,7 +195,15 @@ func (p *process) edgeController(engine *delivery.Engine, store *records.Store) 
 	if err := engine.AddSource(view); err != nil {
 		return nil, err
 	}
-	return []Module{part{name: "edgecontroller-downstream", run: view.Run, ready: view.Ready}}, nil
+	ucfg := upstream.Config{LocalAddress: p.address, StatusPeriod: p.cfg.Modules.EdgeController.StatusPeriod()}
+	if p.cfg.Modules.CloudHub.Authorization.Enforced() {
+		ucfg.OnBehalfOf = kube.OnBehalfOf
+	}
+	up, err := upstream.New(ucfg, p.clients.Typed, p.bus, engine, view, p.reg)
+	if err != nil {
+		return nil, err
+	}
+	return []Module{part{name: "edgecontroller-downstream", run: view.Run, ready: view.Ready}, up}, nil
 }
 
 // authority loads, or makes, what the hub's identity consists of.
@@ -246,22 +257,44 @@ func (p *process) listeners(a *pki.Authority, h *hub.Hub, nodes nodeStore) ([]Mo
 // enroll builds the HTTPS server on which nodes get their certificates.
 func (p *process) enroll(a *pki.Authority, nodes nodeStore) (Module, error) {
 	c := &p.cfg.Modules.CloudHub.HTTPS
-	s, err := enroll.New(enroll.Config{Address: hostPort(c.Address, c.Port), TLS: a.EnrollTLS()}, enroll.Deps{
-		Authority: a,
-		NodeExists: func(name string) bool {
-			_, exists, err := nodes.GetByKey(name)
-			return err == nil && exists
-		},
-		Report: func(ctx context.Context, r enroll.Report) error {
+	s, err := enroll.New(enroll.Config{Address: hostPort(c.Address, c.Port)}, enroll.Deps{
+		TLS: a.EnrollTLS(), Issuer: a, Verifier: a, Nodes: knownNodes{nodes}, Registerer: p.reg,
+		Reports: func(ctx context.Context, r enroll.Report) error {
+			body, err := json.Marshal(r.Response)
+			if err != nil {
+				return err
+			}
 			return p.bus.Send(ctx, message.ModuleTask, message.New(r.Node, message.Route{
-				Source: message.ModuleHub, Group: message.ModuleHub, Operation: r.Type, Resource: "task/" + r.Task + "/node/" + r.Node,
-			}, r.Body))
+				Source: message.ModuleHub, Group: message.ModuleHub, Operation: r.TaskType, Resource: "task/" + r.TaskID + "/node/" + r.Node,
+			}, body))
 		},
-	}, p.reg)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return part{name: "enroll", run: s.Run, ready: s.Ready}, nil
+	return listener("enroll", hostPort(c.Address, c.Port), s.Serve), nil
+}
+
+// listener makes a module that opens a TCP port and serves on it; it is ready once the port is open.
+func listener(name, address string, serve func(context.Context, net.Listener) error) Module {
+	var open atomic.Bool
+	return part{name: name, ready: waitFor(open.Load, "port "+address), run: func(ctx context.Context) error {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", address, err)
+		}
+		open.Store(true)
+		defer open.Store(false)
+		return serve(ctx, l)
+	}}
+}
+
+// knownNodes answers from the cache of Nodes.
+type knownNodes struct{ store nodeStore }
+
+func (k knownNodes) NodeExists(_ context.Context, name string) (bool, error) {
+	_, exists, err := k.store.GetByKey(name)
+	return exists, err
 }
 
 // nodeStore is the part of a cache of Nodes that listeners need.
