@@ -23,6 +23,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	down   atomic.Bool // dials are refused
 }
 
 func newPipeListener() *pipeListener {
@@ -45,6 +47,9 @@ func newPipeListener() *pipeListener {
 }
 
 func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if l.down.Load() {
+		return nil, errors.New("connection refused")
+	}
 	near, far := bufferedPipe()
 	select {
 	case l.conns <- far:
@@ -84,6 +89,7 @@ type fakeCloud struct {
 	ca     *x509.Certificate
 	server tls.Certificate
 	life   time.Duration // of the certificates it signs
+	gate   *gate         // holds back the readers
 
 	mu       sync.Mutex // guards the fields below
 	refuse   int        // this many upgrades are refused
@@ -106,7 +112,7 @@ type fakeLink struct {
 func newFakeCloud(t *testing.T) *fakeCloud {
 	t.Helper()
 	c := &fakeCloud{
-		t: t, hub: newPipeListener(), https: newPipeListener(), life: 365 * 24 * time.Hour, answers: true,
+		t: t, hub: newPipeListener(), https: newPipeListener(), life: 365 * 24 * time.Hour, answers: true, gate: newGate(),
 		objects: make(map[string]map[string]any), arrivals: make(map[string][]time.Time), version: 100,
 	}
 	c.makePKI()
@@ -153,6 +159,7 @@ func (c *fakeCloud) serve(l net.Listener, h http.Handler, auth tls.ClientAuthTyp
 }
 
 func (c *fakeCloud) close() {
+	c.gate.set(false, false)
 	c.mu.Lock()
 	links := c.links
 	c.mu.Unlock()
@@ -222,16 +229,20 @@ func (c *fakeCloud) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "node limit reached", http.StatusServiceUnavailable)
 		return
 	}
+	// Under the lock, so that the link of a node that knows it is connected can be found.
+	c.mu.Lock()
 	up := websocket.Upgrader{}
 	ws, err := up.Upgrade(w, r, nil)
 	if err != nil {
+		c.mu.Unlock()
 		return
 	}
 	l := &fakeLink{ws: ws, in: make(chan *message.Message, 4096)}
-	c.mu.Lock()
 	c.links = append(c.links, l)
 	c.mu.Unlock()
 	for {
+		open, _ := c.gate.state()
+		<-open
 		_, data, err := ws.ReadMessage()
 		if err != nil {
 			close(l.in)

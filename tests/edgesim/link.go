@@ -72,8 +72,8 @@ func (n *Node) serve(ctx context.Context, s *session) {
 	stop := context.AfterFunc(ctx, func() { s.end(true) })
 	defer stop()
 	n.fifo.clear()
+	n.setSession(s) // before anybody can learn of the session and ask for its end
 	s.number = n.rec.sessionUp()
-	n.setSession(s)
 	n.do(ctx, n.core.connected)
 	select {
 	case n.sessions <- s:

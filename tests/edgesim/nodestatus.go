@@ -175,8 +175,8 @@ func (s *nodeStatus) send(patch []byte) {
 		}
 		s.failures = 0
 		s.reported = time.Now()
-		c.n.rec.count(func(k *Counters) { k.NodePatches++ })
 		s.k.storeObject(s.k.nodeKey(), "Node", m)
+		c.n.rec.count(func(k *Counters) { k.NodePatches++ })
 		s.confirmed(node)
 	})
 }
