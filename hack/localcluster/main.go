@@ -19,7 +19,6 @@ import (
 	"k8s.io/component-base/version"
 
 	"github.com/cloudcore-io/cloudcore/hack/localcluster/internal/cluster"
-	"github.com/cloudcore-io/cloudcore/hack/localcluster/internal/component"
 )
 
 // thisExecutable stays the running program when its file is replaced by a newer build.
@@ -46,12 +45,12 @@ func main() {
 
 func run(args []string) int {
 	if filepath.Base(args[0]) == "kubectl" {
-		return component.Kubectl(args[1:])
+		return runKubectl(args[1:])
 	}
 	if len(args) > 1 {
 		switch args[1] {
 		case "kubectl":
-			return component.Kubectl(args[2:])
+			return runKubectl(args[2:])
 		case cluster.RunComponent:
 			return runComponent(args[2:])
 		case "control":
@@ -71,10 +70,10 @@ func report(err error) int {
 
 func runComponent(args []string) int {
 	components := map[string]func([]string) int{
-		cluster.Etcd:              component.Etcd,
-		cluster.APIServer:         component.APIServer,
-		cluster.ControllerManager: component.ControllerManager,
-		cluster.Scheduler:         component.Scheduler,
+		cluster.Etcd:              runEtcd,
+		cluster.APIServer:         runAPIServer,
+		cluster.ControllerManager: runControllerManager,
+		cluster.Scheduler:         runScheduler,
 	}
 	if len(args) == 0 || components[args[0]] == nil {
 		return report(fmt.Errorf("%s needs the name of a component", cluster.RunComponent))

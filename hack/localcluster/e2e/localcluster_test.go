@@ -96,7 +96,9 @@ func wantFailure(t *testing.T, executable, want string, args ...string) {
 }
 
 func testVersion(t *testing.T, c *cluster) {
-	var got struct{ ServerVersion struct{ GitVersion, Major, Minor string } }
+	var got struct {
+		ServerVersion struct{ GitVersion, Major, Minor string }
+	}
 	if err := json.Unmarshal([]byte(c.kubectl(t, "version", "-o", "json")), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +202,9 @@ func wantGone(t *testing.T, all []process) {
 // module is what `go mod edit -json` tells about go.mod.
 type module struct {
 	Require []struct{ Path, Version string }
-	Replace []struct{ Old, New struct{ Path, Version string } }
+	Replace []struct {
+		Old, New struct{ Path, Version string }
+	}
 }
 
 func readModule(t *testing.T) module {

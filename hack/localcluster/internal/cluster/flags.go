@@ -66,6 +66,8 @@ func (c *Cluster) apiserverFlags(ports *ports) []string {
 		"--allow-privileged=true",
 		// Endpoints must not be loopback addresses, so the Service "kubernetes" has none.
 		"--endpoint-reconciler-type=none",
+		// By default a stop waits a minute for watches to end.
+		"--shutdown-watch-termination-grace-period=1s",
 	)
 	if c.cfg.WithoutControllers {
 		// Nobody makes the default service accounts that this plugin waits for before it admits a pod.

@@ -1,4 +1,4 @@
-package component
+package main
 
 import (
 	"errors"
@@ -60,8 +60,8 @@ func (o etcdOptions) config() (*embed.Config, error) {
 	return cfg, nil
 }
 
-// Etcd runs a single-member etcd until SIGTERM or a failure and returns the exit code of the process.
-func Etcd(args []string) int {
+// runEtcd runs a single-member etcd until SIGTERM or a failure and returns the exit code of the process.
+func runEtcd(args []string) int {
 	if err := serveEtcd(args); err != nil {
 		fmt.Fprintf(os.Stderr, "etcd: %v\n", err)
 		return 1
@@ -85,9 +85,11 @@ func serveEtcd(args []string) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	defer server.Close()
 	select {
 	case <-stop:
+		// This closes log and database. Closing the listeners as well would wait seconds for watches to end, which
+		// the end of the process does at once.
+		server.Server.Stop()
 		return nil
 	case err := <-server.Err():
 		return fmt.Errorf("serve: %w", err)

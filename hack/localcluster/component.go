@@ -1,11 +1,8 @@
-// Package component runs one component of the control plane in the current process.
-//
-// Components keep feature gates, metric registries and log settings in global state and end the process when they
-// fail, so each has a process of its own, started by package supervise.
-package component
+package main
 
 import (
 	"os"
+	_ "time/tzdata" // CronJobs may name a time zone on machines that have no database of them
 
 	"github.com/spf13/cobra"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // credential plugins for kubectl
@@ -18,24 +15,21 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
-	_ "time/tzdata" // CronJobs may name a time zone on machines that have no database of them
 )
 
-// APIServer, ControllerManager and Scheduler take the flags of the released binaries. Like Etcd they run until
+// Components keep feature gates, metric registries and log settings in global state and end the process when they
+// fail, so each has a process of its own. Those of Kubernetes take the flags of the released binaries. All run until
 // SIGTERM or a failure and return the exit code of the process.
 
-// APIServer runs kube-apiserver.
-func APIServer(args []string) int {
+func runAPIServer(args []string) int {
 	return runKubernetes("kube-apiserver", args, apiserver.NewAPIServerCommand)
 }
 
-// ControllerManager runs kube-controller-manager.
-func ControllerManager(args []string) int {
+func runControllerManager(args []string) int {
 	return runKubernetes("kube-controller-manager", args, controllermanager.NewControllerManagerCommand)
 }
 
-// Scheduler runs kube-scheduler.
-func Scheduler(args []string) int {
+func runScheduler(args []string) int {
 	return runKubernetes("kube-scheduler", args, func() *cobra.Command { return scheduler.NewSchedulerCommand() })
 }
 
@@ -46,8 +40,8 @@ func runKubernetes(binary string, args []string, newCommand func() *cobra.Comman
 	return cli.Run(newCommand())
 }
 
-// Kubectl runs kubectl with args (without the program's name) and returns the exit code of the process.
-func Kubectl(args []string) int {
+// runKubectl runs kubectl with args (without the program's name) and returns the exit code of the process.
+func runKubectl(args []string) int {
 	os.Args = append([]string{"kubectl"}, args...)
 	// Verbosity must be known while the command is being made, before its flags are parsed; an unusable value is
 	// reported by the command itself.
