@@ -1,8 +1,6 @@
 package enroll
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,131 +8,129 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	"k8s.io/klog/v2"
 )
 
-// Config describes the server. Zero fields other than Address and TLS take defaults.
-type Config struct {
-	// Address is host:port to listen on.
-	Address string
-	// TLS asks for client certificates without verifying them.
-	TLS *tls.Config
-	// Rate and Burst limit the certificate and node requests of one address, Rate in requests a second. The defaults,
-	// 100 and 5 000, let a site of thousands of nodes behind one address join at once and stop a loop of retries.
-	Rate, Burst int
-}
+// maxHeader bounds the headers of a request: a token has about a hundred bytes.
+const maxHeader = 16 << 10
 
-// Server serves enrolment.
+// Server is the HTTPS server. See the package documentation.
 type Server struct {
-	cfg       Config
-	deps      Deps
-	limits    *limits
-	metrics   *metrics
-	listening atomic.Bool
+	// Set by New, then read-only.
+	cfg     Config
+	deps    Deps
+	metrics *metrics
+	mux     *http.ServeMux
+
+	joins, lookups, reports *buckets
+	reportSlots             chan struct{} // one element a report in memory
 }
 
-type metrics struct{ requests *prometheus.CounterVec }
+var _ http.Handler = (*Server)(nil)
 
-// New returns a server; Run opens its listener.
-func New(cfg Config, deps Deps, reg prometheus.Registerer) (*Server, error) {
-	if cfg.TLS == nil || deps.Authority == nil || deps.NodeExists == nil || deps.Report == nil {
-		return nil, errors.New("the enrolment server needs a TLS configuration and all its dependencies")
+// New checks settings and dependencies. It does no I/O.
+func New(cfg Config, deps Deps) (*Server, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
 	}
-	cfg.Rate, cfg.Burst = cmp.Or(cfg.Rate, 100), cmp.Or(cfg.Burst, 5000)
+	if err := deps.check(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
-		cfg: cfg, deps: deps, limits: &limits{rate: rate.Limit(cfg.Rate), burst: cfg.Burst, addresses: map[string]*rate.Limiter{}},
-		metrics: &metrics{requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cloudcore_enroll_requests_total", Help: "Requests on the enrolment server, by route and status code.",
-		}, []string{"route", "code"})},
+		cfg: cfg, deps: deps, metrics: m,
+		joins:       newBuckets(cfg.Joins, cfg.MaxAddresses),
+		lookups:     newBuckets(cfg.Lookups, cfg.MaxAddresses),
+		reports:     newBuckets(cfg.Reports, cfg.MaxAddresses),
+		reportSlots: make(chan struct{}, cfg.MaxConcurrentReports),
 	}
-	if reg != nil {
-		if err := reg.Register(s.metrics.requests); err != nil {
-			return nil, fmt.Errorf("register metrics of the enrolment server: %w", err)
-		}
-	}
+	s.mux = s.routes()
 	return s, nil
 }
 
-var errNotListening = errors.New("not listening yet")
-
-// Ready returns nil once the listener is open.
-func (s *Server) Ready() error {
-	if !s.listening.Load() {
-		return errNotListening
-	}
-	return nil
-}
-
-// Run listens and serves until ctx ends.
+// Run listens on the configured address and serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Address)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Address)
 	if err != nil {
-		return fmt.Errorf("listen for joining nodes on %s: %w", s.cfg.Address, err)
+		return fmt.Errorf("listen for HTTPS on %s: %w", s.cfg.Address, err)
 	}
-	return s.Serve(ctx, l)
+	return s.Serve(ctx, listener)
 }
 
-// Serve serves on l until ctx ends.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+// Serve serves on a TCP listener until ctx ends, and closes the listener. It returns after every connection is gone:
+// requests may go on for ShutdownTimeout, then they are cut off.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	logger := klog.FromContext(ctx)
-	hs := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 15 * time.Second,
-		ReadTimeout:       time.Minute,
-		WriteTimeout:      time.Minute,
-		IdleTimeout:       30 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          log.New(&lines{logger}, "", 0),
-	}
-	stop := context.AfterFunc(ctx, func() { _ = hs.Close() })
-	defer stop()
-	s.listening.Store(true)
-	defer s.listening.Store(false)
-	logger.Info("Listening for joining nodes", "address", l.Addr().String())
-	err := hs.Serve(tls.NewListener(l, s.cfg.TLS))
-	if ctx.Err() != nil {
-		return nil
-	}
-	return fmt.Errorf("serve joining nodes on %s: %w", s.cfg.Address, err)
-}
+	requests, cutOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutOff()
 
-// lines takes what the HTTP server logs: failed handshakes of strangers.
-type lines struct{ logger klog.Logger }
+	var connections sync.WaitGroup
+	server := s.httpServer(requests, &connections)
+	capped := newCappedListener(listener, s.cfg.MaxConnections, s.cfg.MaxConnectionsPerAddress, s.metrics)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(tls.NewListener(capped, s.deps.TLS)) }()
+	logger.Info("HTTPS server started", "address", listener.Addr().String())
 
-func (l *lines) Write(p []byte) (int, error) {
-	l.logger.V(2).Info("Connection failed", "err", string(bytes.TrimSpace(p)))
-	return len(p), nil
-}
-
-// maxAddresses bounds the table of limiters. When it is full it starts anew, which forgives everybody once.
-const maxAddresses = 10_000
-
-// limits is one token bucket for each address.
-type limits struct {
-	rate  rate.Limit
-	burst int
-
-	mu        sync.Mutex // guards addresses
-	addresses map[string]*rate.Limiter
-}
-
-func (l *limits) allow(address string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	limiter := l.addresses[address]
-	if limiter == nil {
-		if len(l.addresses) >= maxAddresses {
-			l.addresses = map[string]*rate.Limiter{}
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve HTTPS on %s: %w", listener.Addr(), err)
+		_ = server.Close()
+	case <-ctx.Done():
+		grace, cancel := context.WithTimeout(requests, s.cfg.ShutdownTimeout)
+		if shutdownErr := server.Shutdown(grace); shutdownErr != nil {
+			logger.Info("Requests cut off at shutdown", "reason", shutdownErr.Error())
 		}
-		limiter = rate.NewLimiter(l.rate, l.burst)
-		l.addresses[address] = limiter
+		cancel()
+		cutOff()
+		_ = server.Close() // what Shutdown left open
+		if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+			logger.Info("HTTPS listener ended with an error", "reason", serveErr.Error())
+		}
 	}
-	return limiter.AllowN(now, 1)
+	cutOff()
+	connections.Wait()
+	logger.Info("HTTPS server stopped", "address", listener.Addr().String())
+	return err
+}
+
+func (s *Server) httpServer(ctx context.Context, connections *sync.WaitGroup) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	server := &http.Server{
+		Handler:           s,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: s.cfg.HeaderTimeout, // also of the TLS handshake
+		ReadTimeout:       s.cfg.RequestTimeout,
+		WriteTimeout:      s.cfg.RequestTimeout + s.cfg.HeaderTimeout,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          log.New(peerNoise{klog.FromContext(ctx)}, "", 0),
+		// New comes before the connection's goroutine starts, Closed at its end.
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				connections.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				connections.Done()
+			}
+		},
+	}
+	server.SetKeepAlivesEnabled(false)
+	return server
+}
+
+// peerNoise takes what net/http says about single connections, mostly failed handshakes of strangers.
+type peerNoise struct{ logger klog.Logger }
+
+func (n peerNoise) Write(line []byte) (int, error) {
+	n.logger.V(4).Info("HTTPS connection failed", "reason", strings.TrimSpace(string(line)))
+	return len(line), nil
 }
