@@ -63,7 +63,7 @@ type recorded struct {
 	Message *message.Message `json:"message"`
 }
 
-func readRecording(t *testing.T, name string) []recorded {
+func readRecording(t testing.TB, name string) []recorded {
 	t.Helper()
 	f, err := os.Open("testdata/" + name)
 	if err != nil {
