@@ -49,9 +49,12 @@ func TestLocalCluster(t *testing.T) {
 	if code := c.end(t); code == 0 {
 		t.Error("exit code 0 after SIGKILL")
 	}
-	wantGone(t, children)
-
+	// At once, while the kernel still ends the components.
 	c = startCluster(t, executable, dir, "--without-controllers")
+	wantGone(t, children)
+	if got, want := c.components(t)["apiserver"].URL, before["apiserver"].URL; got != want {
+		t.Errorf("apiserver after SIGKILL: got %s, want %s", got, want)
+	}
 	if got := c.components(t); len(got) != 2 || got["etcd"].PID == 0 || got["apiserver"].PID == 0 {
 		t.Errorf("components without controllers: got %v, want etcd and apiserver", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -97,6 +98,11 @@ func (c *Cluster) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	components, err := c.dir.lockComponents(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = components.Close() }()
 
 	ports, err := c.reservePorts()
 	if err != nil {
@@ -120,7 +126,7 @@ func (c *Cluster) run(ctx context.Context) error {
 
 	group := newGroup()
 	defer c.stop(ctx, group)
-	if err := c.start(ctx, group, ports, creds); err != nil {
+	if err := c.start(ctx, group, launch{ports: ports, creds: creds, lock: components}); err != nil {
 		return err
 	}
 	return c.serveControl(ctx, group, func() { c.report("ready: %s", c.dir.adminConf()) })
@@ -135,7 +141,14 @@ func (c *Cluster) stages() [][]string {
 	return stages
 }
 
-func (c *Cluster) start(ctx context.Context, group *group, ports *ports, creds *credentials) error {
+// launch is what the components of one run need.
+type launch struct {
+	ports *ports
+	creds *credentials
+	lock  *os.File // see folder.lockComponents
+}
+
+func (c *Cluster) start(ctx context.Context, group *group, l launch) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.StartTimeout,
 		fmt.Errorf("not ready within %s", c.cfg.StartTimeout))
 	defer cancel()
@@ -143,8 +156,8 @@ func (c *Cluster) start(ctx context.Context, group *group, ports *ports, creds *
 		members := make([]member, 0, len(names))
 		for _, name := range names {
 			m := member{
-				Process: supervise.New(c.spec(name, ports, creds)),
-				url:     ports.urlOf(name),
+				Process: supervise.New(c.spec(name, l)),
+				url:     l.ports.urlOf(name),
 				log:     c.dir.logOf(name),
 			}
 			members = append(members, m)
@@ -157,16 +170,17 @@ func (c *Cluster) start(ctx context.Context, group *group, ports *ports, creds *
 	return nil
 }
 
-func (c *Cluster) spec(name string, ports *ports, creds *credentials) supervise.Spec {
-	args := append([]string{"localcluster", RunComponent, name}, c.flagsOf(name, ports)...)
+func (c *Cluster) spec(name string, l launch) supervise.Spec {
+	args := append([]string{"localcluster", RunComponent, name}, c.flagsOf(name, l.ports)...)
 	return supervise.Spec{
-		Name:  name,
-		Path:  c.cfg.Executable,
-		Args:  append(args, c.cfg.ExtraArgs[name]...),
-		Dir:   string(c.dir),
-		Log:   c.dir.logOf(name),
-		Ready: readyCheck(name, ports, creds),
-		Grace: graceOf(name),
+		Name:    name,
+		Path:    c.cfg.Executable,
+		Args:    append(args, c.cfg.ExtraArgs[name]...),
+		Dir:     string(c.dir),
+		Log:     c.dir.logOf(name),
+		Inherit: l.lock,
+		Ready:   readyCheck(name, l.ports, l.creds),
+		Grace:   graceOf(name),
 		Died: func(name string, err error, delay time.Duration) {
 			c.report("%s: ended by itself (%v), starting again in %s", name, err, delay)
 		},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -120,6 +121,40 @@ func TestFolderHasOneClusterAtATime(t *testing.T) {
 		t.Fatalf("lock after unlock: %v", err)
 	}
 	unlock()
+}
+
+func TestComponentsOfTheLastRunAreWaitedFor(t *testing.T) {
+	dir := preparedFolder(t)
+	lock, err := dir.lockComponents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A child that holds the lock until its input ends stands for a component that is not gone yet.
+	child := exec.CommandContext(t.Context(), "cat")
+	child.ExtraFiles = []*os.File{lock}
+	input, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lockPoll)
+	defer cancel()
+	if _, err := dir.lockComponents(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a component: got %v, want to wait until the deadline", err)
+	}
+	if err := errors.Join(input.Close(), child.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	lock, err = dir.lockComponents(t.Context())
+	if err != nil {
+		t.Fatalf("without a component: %v", err)
+	}
+	_ = lock.Close()
 }
 
 func TestRunTellsWhyComponentDidNotStart(t *testing.T) {
@@ -287,7 +322,7 @@ func TestFlags(t *testing.T) {
 				}
 				p.of[name] = port
 			}
-			args := c.spec(tt.of, p, &credentials{}).Args
+			args := c.spec(tt.of, launch{ports: p, creds: &credentials{}}).Args
 			if want := []string{"localcluster", RunComponent, tt.of}; !slices.Equal(args[:3], want) {
 				t.Errorf("arguments begin with %q, want %q", args[:3], want)
 			}

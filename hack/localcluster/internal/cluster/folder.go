@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,10 +11,17 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cloudcore-io/cloudcore/hack/localcluster/internal/pki"
+)
+
+const (
+	// componentsGone bounds the wait for components that the kernel is ending; freeing their memory takes time.
+	componentsGone = 10 * time.Second
+	lockPoll       = 50 * time.Millisecond
 )
 
 // ErrRunning is wrapped by the error of Run for a folder in which a cluster runs already.
@@ -56,19 +64,50 @@ func (f folder) prepare() error {
 
 // lock takes the folder for this process. The lock ends with the process, whatever ends it.
 func (f folder) lock() (unlock func(), err error) {
-	file, err := os.OpenFile(f.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock folder: %w", err)
+	file, err := openLocked(f.path("lock"))
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = ErrRunning
 	}
-	unlock = func() { _ = file.Close() }
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		unlock()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrRunning
-		}
+	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", f, err)
 	}
-	return unlock, nil
+	return func() { _ = file.Close() }, nil
+}
+
+// lockComponents returns a locked file for the components to inherit. It waits for those of a run that was killed: they
+// die with it, but for a moment they still hold the database and the ports.
+func (f folder) lockComponents(ctx context.Context) (*os.File, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, componentsGone,
+		fmt.Errorf("not gone after %s", componentsGone))
+	defer cancel()
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for {
+		file, err := openLocked(f.path("components.lock"))
+		if err == nil {
+			return file, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock components: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the components of the last run in %s: %w", f, context.Cause(ctx))
+		case <-ticker.C:
+		}
+	}
+}
+
+// openLocked opens file with an exclusive lock, which lasts until every process that has it open has closed it.
+func openLocked(name string) (*os.File, error) {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // lastPort returns the port that admin.conf names, 0 without that file.

@@ -32,6 +32,9 @@ func startChild(spec Spec) (*child, error) {
 	cmd.Dir = spec.Dir
 	cmd.Stdout = log
 	cmd.Stderr = log
+	if spec.Inherit != nil {
+		cmd.ExtraFiles = []*os.File{spec.Inherit}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)

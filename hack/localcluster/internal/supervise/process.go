@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -61,6 +62,8 @@ type Spec struct {
 	Args []string // with the program's name as the first
 	Dir  string   // working directory
 	Log  string   // file that standard output and error are appended to
+	// Inherit is handed to each child as an open file, so that a lock on it lasts as long as any of them. May be nil.
+	Inherit *os.File
 	// Ready asks once whether the process serves. It must return soon after ctx ended.
 	Ready func(ctx context.Context) error
 	// Grace is how long the process may take to obey SIGTERM.
