@@ -217,6 +217,11 @@ func (h *Hub) send(_ context.Context, m *message.Message) error {
 		return fmt.Errorf("node %q: %w", m.Node, ErrNotConnected)
 	}
 	h.metrics.sent.Inc()
+	if m.Header.ResourceVersion != "" && m.Header.ParentID != "" {
+		// The object in this reply counts as delivered. A pong soon after lets its version be recorded together with
+		// the push before it, in one write.
+		l.PingSoon()
+	}
 	return l.Send(m)
 }
 

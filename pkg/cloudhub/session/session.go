@@ -109,7 +109,11 @@ type Session struct {
 	pinger  *time.Timer
 	pings   uint64    // sent so far; the number of the last one is its payload
 	pinged  time.Time // when the last one was put into the outbox
+	soon    bool      // the next ping was brought forward
 }
+
+// pingPause is how long PingSoon waits for others who want the same.
+const pingPause = 500 * time.Millisecond
 
 // item is one thing to write: a message, or a ping if ping is not 0.
 type item struct {
@@ -264,10 +268,22 @@ func (s *Session) ping() {
 		return
 	}
 	s.pings++
-	s.pinged = time.Now()
+	s.pinged, s.soon = time.Now(), false
 	if s.putLocked(item{ping: s.pings}) == nil {
 		s.pinger.Reset(s.cfg.PingPeriod)
 	}
+}
+
+// PingSoon brings the next ping forward, for a sender who waits for Handler.Read. Calls within the same pause share
+// one ping.
+func (s *Session) PingSoon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil || s.pinger == nil || s.soon {
+		return
+	}
+	s.soon = true
+	s.pinger.Reset(min(pingPause, s.cfg.PingPeriod))
 }
 
 // pong takes the answer to the last ping; others are too old to tell anything new, or not ours.
