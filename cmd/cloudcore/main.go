@@ -5,12 +5,20 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/cloudcore-io/cloudcore/cmd/cloudcore/app"
 )
 
+// gcPercent makes the heap of an idle fleet grow by half, not to its double, before it is collected: memory per node is
+// the scarce thing here, and there is little garbage. The environment variable GOGC wins.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

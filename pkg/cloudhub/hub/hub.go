@@ -42,7 +42,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Silence = cmp.Or(c.Silence, 30*time.Second)
-	c.PingPeriod = cmp.Or(c.PingPeriod, 10*time.Second)
+	c.PingPeriod = cmp.Or(c.PingPeriod, 20*time.Second)
 	c.OutboxMessages = cmp.Or(c.OutboxMessages, 1024)
 	c.OutboxBytes = cmp.Or(c.OutboxBytes, 64<<20)
 	return c

@@ -84,7 +84,8 @@ func New(cfg Config, hub Hub, reg prometheus.Registerer) (*Server, error) {
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,
 			WriteBufferSize:  16 << 10,
-			// An idle connection keeps no write buffer; its read buffer is the one of the HTTP server.
+			ReadBufferSize:   1 << 10, // TLS holds a whole record anyway
+			// An idle connection keeps no write buffer.
 			WriteBufferPool: &sync.Pool{},
 			CheckOrigin:     func(*http.Request) bool { return true }, // peers are not browsers, and have certificates
 			Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
