@@ -2,11 +2,14 @@ package harness
 
 import (
 	"context"
+	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // listWatch follows the objects of a typed client that match a field selector.
@@ -25,4 +28,33 @@ func listWatch[L runtime.Object](
 			return follow(ctx, o)
 		},
 	}
+}
+
+// WaitNoPods waits until a namespace has no pod.
+func (e *Environment) WaitNoPods(ctx context.Context, namespace string) error {
+	pods := e.Client.CoreV1().Pods(namespace)
+	left := make(map[string]bool)
+	_, err := watchtools.UntilWithSync(ctx, listWatch(ctx, "", pods.List, pods.Watch), &corev1.Pod{},
+		func(store cache.Store) (bool, error) {
+			for _, key := range store.ListKeys() {
+				left[key] = true
+			}
+			return len(left) == 0, nil
+		},
+		func(ev watch.Event) (bool, error) {
+			key, err := cache.MetaNamespaceKeyFunc(ev.Object)
+			if err != nil {
+				return false, err
+			}
+			if ev.Type == watch.Deleted {
+				delete(left, key)
+			} else {
+				left[key] = true
+			}
+			return len(left) == 0, nil
+		})
+	if err != nil {
+		return fmt.Errorf("%d pods are left: %w", len(left), err)
+	}
+	return nil
 }
