@@ -1,9 +1,3 @@
-// Package kube builds the clients of kube-apiserver, once for the whole process.
-//
-// All clients share one rate limiter, one transport and therefore one connection: typed ones speak protobuf, the CRD and
-// dynamic ones JSON, the metadata one asks for metadata alone. A call that is made on behalf of a node is marked by
-// OnBehalfOf in its context; if impersonation is on, the transport turns the mark into the two headers of spec 01 §8, so
-// that no client per node is needed.
 package kube
 
 import (
@@ -41,6 +35,8 @@ type Config struct {
 	Impersonate bool
 	// UserAgent of all requests.
 	UserAgent string
+	// ContentType of requests with built-in kinds: JSON if it says so, else protobuf.
+	ContentType string
 }
 
 // Clients are the clients of one process. They are safe for concurrent use.
@@ -62,7 +58,12 @@ func New(cfg Config, reg prometheus.Registerer) (*Clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := tune(base, cfg, reg); err != nil {
+	return build(base, cfg, reg)
+}
+
+func build(base *rest.Config, cfg Config, reg prometheus.Registerer) (*Clients, error) {
+	err := tune(base, cfg, reg)
+	if err != nil {
 		return nil, err
 	}
 	c := &Clients{REST: base}
@@ -70,8 +71,12 @@ func New(cfg Config, reg prometheus.Registerer) (*Clients, error) {
 		return nil, err
 	}
 	typed := rest.CopyConfig(base)
-	typed.ContentType = runtime.ContentTypeProtobuf
-	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	if cfg.ContentType == runtime.ContentTypeJSON {
+		typed.ContentType = runtime.ContentTypeJSON
+	} else {
+		typed.ContentType = runtime.ContentTypeProtobuf
+		typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	}
 	hc, err := rest.HTTPClientFor(base)
 	if err != nil {
 		return nil, fmt.Errorf("build the transport to kube-apiserver: %w", err)
@@ -88,7 +93,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Clients, error) {
 	if c.Metadata, err = metadata.NewForConfigAndClient(metadata.ConfigFor(base), hc); err != nil {
 		return nil, fmt.Errorf("build the metadata client: %w", err)
 	}
-	c.Mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.Typed.Discovery()))
+	c.Mapper = newMapper(restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.Typed.Discovery())))
 	return c, nil
 }
 
@@ -112,11 +117,12 @@ func load(cfg Config) (*rest.Config, error) {
 
 func tune(c *rest.Config, cfg Config, reg prometheus.Registerer) error {
 	c.UserAgent = cmp.Or(cfg.UserAgent, rest.DefaultKubernetesUserAgent())
-	c.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(float32(max(cfg.QPS, 1)), max(cfg.Burst, cfg.QPS, 1))
 	m, err := newMetrics(reg)
 	if err != nil {
 		return err
 	}
+	limiter := flowcontrol.NewTokenBucketRateLimiter(float32(max(cfg.QPS, 1)), max(cfg.Burst, 1))
+	c.RateLimiter = &timedLimiter{RateLimiter: limiter, wait: m.wait}
 	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return &measured{next: next, metrics: m} })
 	if cfg.Impersonate {
 		c.Wrap(func(next http.RoundTripper) http.RoundTripper { return &impersonated{next: next} })
