@@ -110,6 +110,9 @@ func compose(ctx context.Context, cfg *v1alpha1.CloudCoreConfig, reg *prometheus
 	}
 	p.warnMissing(klog.FromContext(ctx))
 	if cfg.Modules.CloudStream.Enable {
+		if err := kube.EnsureNamespace(ctx, clients.Typed, namespace); err != nil {
+			return nil, err
+		}
 		port, err := tunnelport.Negotiate(ctx, clients.Typed, namespace, address)
 		if err != nil {
 			return nil, fmt.Errorf("negotiate the tunnel port: %w", err)
