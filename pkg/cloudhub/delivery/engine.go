@@ -30,12 +30,15 @@ type Record struct {
 // Records is the durable memory of what nodes hold. Its methods don't block on I/O. Writes for one record take effect
 // in the order of the calls, except that a newer one may replace one that is still waiting.
 type Records interface {
-	// Recorded lists what node is recorded to hold, including writes that are still on their way.
+	// Recorded lists what node is recorded to hold, including writes that are still on their way. A record that is not
+	// durable yet is left out.
 	Recorded(node string) []Record
-	// Intend makes a record of r exist, and calls done once it is durable, or with the error that prevents it. If there
-	// is such a record already, done gets its version.
+	// Intend makes a record of r exist that has no version, because the node is about to get or to lose the object, and
+	// calls done once that is durable, or with the error that prevents it. done gets the version that the record had
+	// before, if any; it is never called from within Intend. If done is nil, nobody waits: the version is taken back
+	// some time soon, unless a Store comes first.
 	Intend(node string, r Record, done func(version string, err error))
-	// Store sets the version of a record, some time soon. It never lowers a version.
+	// Store sets the version of a record, some time soon. It never lowers a version; only Intend does.
 	Store(node string, r Record)
 	// Remove deletes a record, some time soon.
 	Remove(node string, r Record)
@@ -52,6 +55,9 @@ type Config struct {
 	ErrorBackoff time.Duration
 	// MaxBackoff bounds the pauses above.
 	MaxBackoff time.Duration
+	// RecordGrace is how long a record may name an object that its source doesn't know before that object counts as gone.
+	// Records and objects arrive by different watches, and another replica may be ahead.
+	RecordGrace time.Duration
 	// AuditPeriod is the mean time between two full comparisons of one node, a net for what bugs would miss.
 	AuditPeriod time.Duration
 	// Workers is how many nodes are converged at the same time.
@@ -65,6 +71,7 @@ func DefaultConfig() Config {
 		AckTimeout:   10 * time.Second, // the edge's limiter may hold an ack back for some seconds after a burst
 		ErrorBackoff: time.Second,
 		MaxBackoff:   2 * time.Minute,
+		RecordGrace:  2 * time.Second, // deletes after a reconnect must arrive within 5 s (spec 03, check 8)
 		AuditPeriod:  10 * time.Minute,
 		Workers:      8,
 	}
@@ -86,6 +93,7 @@ func (c Config) withDefaults() Config {
 	pick(&c.AckTimeout, d.AckTimeout)
 	pick(&c.ErrorBackoff, d.ErrorBackoff)
 	pick(&c.MaxBackoff, d.MaxBackoff)
+	pick(&c.RecordGrace, d.RecordGrace)
 	pick(&c.AuditPeriod, d.AuditPeriod)
 	return c
 }

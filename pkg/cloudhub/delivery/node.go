@@ -21,21 +21,22 @@ type node struct {
 
 	mu      sync.Mutex // guards the fields below
 	stopped bool
+	loaded  bool // the recorded and the desired set are in objects
 	objects map[desired.Key]*object
 	dirty   [desired.MaxRank + 1]queue
 	turn    bool               // in the engine's ready queue or being converged
 	window  int                // places taken by pushes in flight and by intents
-	flights map[string]*flight // by msg_id: current and superseded ones
-	replies map[*object]reply  // versions that reached the edge as replies and are not confirmed yet
+	flights map[string]*flight // by msg_id: current and earlier ones
+	replies map[*object]reply  // what was handed to the session as a reply and is not confirmed yet
 	timer   *time.Timer
 	timerAt time.Time // zero: the timer is not armed
 	auditAt time.Time
 }
 
-// reply is a version that was handed to the session as the reply to a patch.
+// reply is an object that was handed to the session as the reply to a patch.
 type reply struct {
-	uid, version string
-	at           time.Time
+	effect
+	at time.Time
 }
 
 // batch bounds how many objects of one node are looked at before other nodes get their turn.
@@ -66,6 +67,8 @@ func (n *node) load() {
 	for _, o := range n.objects {
 		n.enqueue(o)
 	}
+	n.loaded = true
+	n.schedule()
 	n.auditAt = time.Now().Add(jitter(n.engine.cfg.AuditPeriod))
 	n.wakeAt(n.auditAt)
 }
@@ -80,7 +83,11 @@ func (n *node) learn(r Record) *object {
 	}
 	o := n.object(r.Key)
 	if o.find(r.UID) == nil {
-		o.held = append(o.held, held{uid: r.UID, version: desired.ParseVersion(r.Version)})
+		version := desired.ParseVersion(r.Version)
+		o.held = append(o.held, held{uid: r.UID, version: version, intent: version == 0})
+		if o.flight == nil {
+			o.unproven, o.due = true, time.Now().Add(n.engine.cfg.RecordGrace)
+		}
 		return o
 	}
 	return nil
@@ -91,9 +98,6 @@ func (n *node) recordSeen(r Record) {
 	defer n.mu.Unlock()
 	if n.stopped {
 		return
-	}
-	if o := n.objects[r.Key]; o != nil && o.intending {
-		return // the record that we are making
 	}
 	if o := n.learn(r); o != nil {
 		n.enqueue(o)
@@ -124,18 +128,25 @@ func (n *node) touch(key desired.Key) {
 	n.enqueue(o)
 }
 
-// resync makes every object be pushed once more. A node whose database is gone refuses nothing, so that what is in
-// flight is simply superseded.
+// resync makes every object be pushed once more. The records say so too, in case the session ends before that is done.
 func (n *node) resync() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, o := range n.objects {
-		o.again = true
+		for i := range o.held {
+			n.doubt(o, &o.held[i])
+		}
 		if o.flight == nil || o.flight.late {
 			o.failures, o.due = 0, time.Time{}
 		}
 		n.enqueue(o)
 	}
+}
+
+// doubt notes that the edge may not hold what h says.
+func (n *node) doubt(o *object, h *held) {
+	o.demand(h)
+	n.engine.records.Intend(n.name, Record{Key: o.key, UID: h.uid}, nil)
 }
 
 func (n *node) enqueue(o *object) {
@@ -148,7 +159,7 @@ func (n *node) enqueue(o *object) {
 }
 
 func (n *node) schedule() {
-	if !n.turn && !n.stopped {
+	if !n.turn && !n.stopped && n.loaded {
 		n.turn = true
 		n.engine.ready.push(n)
 	}
@@ -230,7 +241,7 @@ func (n *node) tick() {
 				f.late = true
 				n.release()
 			}
-			n.enqueue(o)
+			n.enqueue(o) // a resend may have to wait longer and sets due again
 		}
 	}
 	n.wakeAt(next)
@@ -275,9 +286,8 @@ func (n *node) auditVersion(o *object) {
 		o.behind = 0
 	case o.behind == version:
 		n.logger.Info("Object version was taken back, delivering again", "object", o.key, "held", h.version, "version", version)
-		n.engine.records.Remove(n.name, Record{Key: o.key, UID: h.uid})
-		o.forget(h.uid)
-		o.behind = 0
+		n.doubt(o, h)
+		h.version, o.behind = 0, 0
 	default:
 		o.behind = version
 	}

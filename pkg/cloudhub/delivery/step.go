@@ -18,11 +18,15 @@ func (n *node) step(now time.Time, o *object) {
 	if o.holds > 0 || o.intending || (o.flight != nil && !o.flight.late) {
 		return // the end of each of these makes the object dirty again
 	}
-	if now.Before(o.due) {
+	obj, state := n.newest(o)
+	if o.unproven && !o.contradicts(obj, state) {
+		o.unproven, o.due = false, time.Time{}
+	}
+	if o.flight == nil && now.Before(o.due) {
 		n.wakeAt(o.due)
 		return
 	}
-	obj, state := n.newest(o)
+	o.unproven = false
 	switch state {
 	case desired.Absent:
 		n.stepAbsent(now, o)
@@ -34,17 +38,25 @@ func (n *node) step(now time.Time, o *object) {
 
 func (n *node) stepAbsent(now time.Time, o *object) {
 	o.since = time.Time{}
-	if len(o.held) == 0 {
-		n.dropFlight(o)
-		return
-	}
 	if o.key.Kind.EndsSession {
 		for _, h := range o.held {
 			n.engine.records.Remove(n.name, Record{Key: o.key, UID: h.uid})
 		}
 		o.held = nil
-		n.dropFlight(o)
+	}
+	if len(o.held) == 0 {
+		n.abandon(o)
 		return
+	}
+	if !o.key.Kind.DeletesByUID {
+		// The object may be wanted again before we learn whether the edge took the delete, perhaps in another session:
+		// the records must not claim any more that the edge has it.
+		for _, h := range o.held {
+			if !h.intent {
+				n.intend(o, h.uid)
+				return
+			}
+		}
 	}
 	n.sendDelete(now, o, o.held[0].uid)
 }
@@ -61,7 +73,7 @@ func (n *node) stepPresent(now time.Time, o *object, obj desired.Object) {
 		return
 	}
 	if version != 0 && version < h.version {
-		o.since = time.Time{} // the cache is behind what the edge got as a reply; the event will come
+		o.since = time.Time{} // the cache is behind what the edge got; the event will come
 		return
 	}
 	same, err := n.converged(o, h, obj, version)
@@ -71,7 +83,10 @@ func (n *node) stepPresent(now time.Time, o *object, obj desired.Object) {
 	}
 	if same {
 		o.since = time.Time{}
-		n.dropFlight(o)
+		n.abandon(o)
+		if h.intent { // it was about to be deleted
+			n.store(o, h, obj.Version())
+		}
 		n.dropPredecessors(o, uid)
 		return
 	}
@@ -80,7 +95,7 @@ func (n *node) stepPresent(now time.Time, o *object, obj desired.Object) {
 
 // converged says that the edge holds this version, and that its consumers have seen what matters in it.
 func (n *node) converged(o *object, h *held, obj desired.Object, version uint64) (bool, error) {
-	if o.again || h.version == 0 || version != h.version {
+	if h.again || h.version == 0 || version != h.version {
 		return false, nil
 	}
 	if !h.byReply {
@@ -99,27 +114,50 @@ func (n *node) dropPredecessors(o *object, uid string) {
 	}
 }
 
-// intend makes the durable record of an object that the edge is about to get.
+// intend makes a durable record without a version of an object that the edge is about to get, or to lose.
 func (n *node) intend(o *object, uid string) {
 	o.intending = true
 	n.window++
-	n.engine.records.Intend(n.name, Record{Key: o.key, UID: uid}, func(version string, err error) {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		o.intending = false
-		n.release()
-		if n.stopped {
-			return
+	r := Record{Key: o.key, UID: uid}
+	n.engine.records.Intend(n.name, r, func(version string, err error) {
+		if !n.intended(o, uid, version, err) && err == nil {
+			n.engine.RecordSeen(n.name, r) // the session has ended; the next one may have loaded the records before
 		}
-		if err != nil {
-			n.fail(time.Now(), o, err)
-			return
-		}
-		if o.find(uid) == nil {
-			o.held = append(o.held, held{uid: uid, version: desired.ParseVersion(version)})
-		}
-		n.enqueue(o)
 	})
+}
+
+// intended takes the outcome of intend. It reports false if the session has ended.
+func (n *node) intended(o *object, uid, version string, err error) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	o.intending = false
+	n.release()
+	if n.stopped {
+		return false
+	}
+	if err != nil {
+		n.fail(time.Now(), o, err)
+		return true
+	}
+	h := o.find(uid)
+	if h == nil {
+		// A version says that another replica served the node. How far it got since is not known: nothing older may
+		// follow, but this version is sent again.
+		o.held = append(o.held, held{uid: uid, version: desired.ParseVersion(version), again: true})
+		h = o.find(uid)
+	}
+	h.intent = true
+	n.enqueue(o)
+	return true
+}
+
+// store records what the edge holds. An intent that is on its way must have the last word.
+func (n *node) store(o *object, h *held, version string) {
+	if o.intending {
+		return
+	}
+	h.intent = false
+	n.engine.records.Store(n.name, Record{Key: o.key, UID: h.uid, Version: version})
 }
 
 // fail postpones an object after an error of our own side.
@@ -140,7 +178,7 @@ func (n *node) backoff(base time.Duration, failures int) time.Duration {
 }
 
 func (n *node) sendDelete(now time.Time, o *object, uid string) {
-	if f := o.flight; f != nil && f.deletes() && f.uid == uid {
+	if f := o.flight; f != nil && f.deletes && f.uid == uid {
 		n.resend(now, o)
 		return
 	}
@@ -149,7 +187,12 @@ func (n *node) sendDelete(now time.Time, o *object, uid string) {
 		n.fail(now, o, err)
 		return
 	}
-	n.send(now, &flight{object: o, uid: uid, message: n.push(o.key, message.OpDelete, "", body)})
+	for i := range o.held {
+		if h := &o.held[i]; h.uid == uid || !o.key.Kind.DeletesByUID {
+			h.again = true // if it is wanted again, the edge may have lost it by then
+		}
+	}
+	n.send(now, &flight{object: o, effect: effect{uid: uid, deletes: true}, message: n.push(o.key, message.OpDelete, "", body)})
 }
 
 // deleteStub is the content of a delete: the identity of the object is all that the edge needs (spec 03 §10.2, spec 04
@@ -168,7 +211,8 @@ func deleteStub(key desired.Key, uid string) (json.RawMessage, error) {
 }
 
 func (n *node) sendObject(now time.Time, o *object, h *held, obj desired.Object, version uint64) {
-	if f := o.flight; f != nil && !f.deletes() && f.uid == h.uid && f.version == version {
+	e := effect{uid: h.uid, version: version}
+	if f := o.flight; f != nil && f.effect == e && (f.again || !h.again) {
 		n.resend(now, o)
 		return
 	}
@@ -186,7 +230,7 @@ func (n *node) sendObject(now time.Time, o *object, h *held, obj desired.Object,
 		op = message.OpInsert
 	}
 	n.send(now, &flight{
-		object: o, uid: h.uid, version: version, digest: digest, again: o.again,
+		object: o, effect: e, digest: digest, again: h.again,
 		message: n.push(o.key, op, obj.Version(), body),
 	})
 }
@@ -201,11 +245,11 @@ func (n *node) push(key desired.Key, op, version string, body json.RawMessage) *
 
 func (n *node) send(now time.Time, f *flight) {
 	o := f.object
-	if old := o.flight; old != nil {
-		o.superseded = append(o.superseded, old)
-		if len(o.superseded) > maxSuperseded {
-			n.dropSuperseded(o.superseded[0])
-		}
+	n.abandon(o)
+	reply, replied := n.replies[o]
+	f.unsure = replied && reply.spoils(f.effect, o.key.Kind)
+	for _, e := range o.earlier {
+		f.unsure = f.unsure || e.spoils(f.effect, o.key.Kind)
 	}
 	f.sent = now
 	o.flight = f
@@ -218,44 +262,72 @@ func (n *node) send(now time.Time, f *flight) {
 	n.launch(now, f)
 }
 
-// resend writes the same version again under the same msg_id (spec 03 §7.4).
+// resend writes the same version again under the same msg_id (spec 03 §7.4), once its pause is over.
 func (n *node) resend(now time.Time, o *object) {
+	if now.Before(o.flight.resend) {
+		o.due = o.flight.resend
+		n.wakeAt(o.due)
+		return
+	}
 	o.flight.late = false
 	n.engine.metrics.resends.Inc()
 	n.launch(now, o.flight)
 }
 
+// launch writes a push. It keeps its place in the window for one ack timeout, however long the pause before the next
+// resend is, so that objects which are never acknowledged don't hold the places of others.
 func (n *node) launch(now time.Time, f *flight) {
 	f.tries++
 	n.window++
-	f.object.due = now.Add(n.backoff(n.engine.cfg.AckTimeout, f.tries))
+	place := n.backoff(n.engine.cfg.AckTimeout, 1)
+	f.object.due = now.Add(place)
+	f.resend = now.Add(max(place, n.backoff(n.engine.cfg.AckTimeout, f.tries)))
 	n.wakeAt(f.object.due)
 	n.link.Push(f.message)
 }
 
-// dropFlight ends the current push of an object, if there is one.
-func (n *node) dropFlight(o *object) {
+// abandon ends the wait for the current push of an object, if there is one. The push may still be processed.
+func (n *node) abandon(o *object) {
 	if o.flight == nil {
 		return
 	}
-	delete(n.flights, o.flight.message.Header.ID)
+	if len(o.earlier) == maxEarlier {
+		n.untrack(o.earlier[0])
+		o.earlier = slices.Delete(o.earlier, 0, 1)
+	}
+	o.earlier = append(o.earlier, o.flight)
 	o.flight, o.due = nil, time.Time{}
+}
+
+// land ends the current push of an object, which the edge has answered. Everything that was written before it is
+// processed by now, or by the time that anything written from now on is; only copies of the push itself may follow.
+func (n *node) land(o *object) {
+	f := o.flight
+	for _, e := range o.earlier {
+		n.untrack(e)
+	}
+	n.untrack(f)
+	o.flight, o.earlier, o.due = nil, nil, time.Time{}
+	if f.tries > 1 {
+		o.earlier = []*flight{f}
+	}
+}
+
+// untrack takes no more answers to f.
+func (n *node) untrack(f *flight) {
+	delete(n.flights, f.message.Header.ID)
 	if len(n.flights) == 0 {
 		n.flights = nil // an idle node keeps no table
 	}
 }
 
-// dropSuperseded takes f off the superseded pushes of its object.
-func (n *node) dropSuperseded(f *flight) {
-	delete(n.flights, f.message.Header.ID)
-	f.object.superseded = slices.DeleteFunc(f.object.superseded, func(s *flight) bool { return s == f })
-}
-
-// expire forgets superseded pushes whose acks won't come any more.
+// expire forgets earlier pushes that can't be on their way any more.
 func (n *node) expire(now time.Time, o *object) {
-	for _, f := range slices.Clone(o.superseded) {
-		if now.Sub(f.sent) > lateAckLife {
-			n.dropSuperseded(f)
+	o.earlier = slices.DeleteFunc(o.earlier, func(f *flight) bool {
+		old := now.Sub(f.resend) > maxDelay
+		if old {
+			n.untrack(f)
 		}
-	}
+		return old
+	})
 }
