@@ -83,7 +83,7 @@ func forEdges(call string) bool {
 	return false
 }
 
-// ownCalls sums the calls that cloudcore makes for its own bookkeeping. Watches are neither: their number does not
+// own sums the calls that cloudcore makes for its own bookkeeping. Watches are neither: their number does not
 // depend on that of the pods.
 func (c calls) own() (writes, reads int) {
 	for call, count := range c {

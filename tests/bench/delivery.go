@@ -30,13 +30,17 @@ func (t *trial) pods(ctx context.Context) error {
 		return errors.Join(err, stopErr)
 	}
 	before := t.fleet.Counters()
+	var profiling errgroup.Group
+	profiling.Go(func() error {
+		return t.core.profile(ctx, t.profiles, t.scenario.String()+"-pods-cpu", "profile?seconds=10")
+	})
 	start := time.Now()
-	begun, createErr := t.createProfiled(ctx)
+	begun, createErr := createPods(ctx, t.cluster.client, t.creators, t.Pods, "pod", t.names, false)
 	created := time.Since(start)
 	runErr := t.waitRunning(ctx, t.Pods)
 	running := time.Since(start)
 	seen, floorErr := watched.stop()
-	if err := errors.Join(createErr, runErr, floorErr); err != nil {
+	if err := errors.Join(createErr, runErr, floorErr, profiling.Wait()); err != nil {
 		return err
 	}
 	if err := pause(ctx, drain); err != nil {
@@ -47,6 +51,7 @@ func (t *trial) pods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	wall := time.Since(start)
 	if t.result.Calls, err = callsSince(t.cluster.audit, mark, t.core.agent); err != nil {
 		return err
 	}
@@ -56,7 +61,6 @@ func (t *trial) pods(ctx context.Context) error {
 	t.latencies(begun, seen)
 	t.result.info("creation of all pods", created.Seconds(), "s", fmt.Sprintf("%d at a time, %.0f pods/s", t.creators, float64(t.Pods)/created.Seconds()))
 	t.result.info("all pods Running in kube-apiserver", running.Seconds(), "s", "after the first creation began")
-	wall := running + drain
 	share := func(d time.Duration) float64 { return d.Seconds() / wall.Seconds() }
 	t.result.info("CPU of cloudcore meanwhile", share(now.core-used.core), "cores", fmt.Sprintf("%.2f ms for each pod, leases included", ms(now.core-used.core)/float64(t.Pods)))
 	t.result.info("CPU of kube-apiserver and etcd meanwhile", share(now.apiserver+now.etcd-used.apiserver-used.etcd), "cores",
@@ -64,16 +68,6 @@ func (t *trial) pods(ctx context.Context) error {
 	t.counts(before, counters)
 	t.say("pods delivered")
 	return t.compare(ctx, "differences of stores after the pods")
-}
-
-// createProfiled creates the pods while a profile is taken, if one is wanted.
-func (t *trial) createProfiled(ctx context.Context) ([]time.Time, error) {
-	var g errgroup.Group
-	g.Go(func() error {
-		return t.core.profile(ctx, t.profiles, t.scenario.String()+"-pods-cpu", "profile?seconds=10")
-	})
-	begun, err := createPods(ctx, t.cluster.client, t.creators, t.Pods, "pod", t.names, false)
-	return begun, errors.Join(err, g.Wait())
 }
 
 // waitRunning waits until each node runs its share of the pods.

@@ -93,7 +93,7 @@ func (r *result) write(w io.Writer) {
 	}
 }
 
-// number prints with three significant digits, or all digits of the integer part.
+// number prints about three significant digits, and all of the integer part.
 func number(v float64) string {
 	switch {
 	case v == float64(int64(v)):
@@ -103,7 +103,7 @@ func number(v float64) string {
 	case v >= 10 || v <= -10:
 		return fmt.Sprintf("%.1f", v)
 	default:
-		return strings.TrimRight(fmt.Sprintf("%.3f", v), "0")
+		return strings.TrimRight(strings.TrimRight(fmt.Sprintf("%.3f", v), "0"), ".")
 	}
 }
 
