@@ -185,7 +185,11 @@ func (s *Store) Intend(node string, d delivery.Record, done func(version string,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.record(node, d)
-	r.want = want{present: true, version: r.want.version}
+	r.want = want{present: true, lower: true}
+	if done == nil {
+		s.enqueue(s.writes, r)
+		return
+	}
 	r.done = append(r.done, done)
 	s.enqueue(s.intents, r)
 }
@@ -198,10 +202,12 @@ func (s *Store) Store(node string, d delivery.Record) {
 	if r.wantAbsent() || newer(r.version, d.Version) || newer(r.want.version, d.Version) {
 		return // the object is gone, or a later version is known
 	}
-	if r.exists && r.version == d.Version {
+	if r.exists && r.version == d.Version && !r.busy && len(r.done) == 0 {
+		r.want.lower = false
 		return
 	}
-	r.want = want{present: true, version: d.Version}
+	// Who waits for an intent still gets it: the version follows.
+	r.want = want{present: true, lower: r.want.lower && len(r.done) > 0, version: d.Version}
 	s.enqueueIn(s.cfg.Delay, r)
 }
 
@@ -275,8 +281,9 @@ type record struct {
 	resourceVersion string // of the record itself
 	version         string // status.objectResourceVersion
 
-	want want
-	done []func(version string, err error) // callers of Intend
+	want   want
+	done   []func(version string, err error) // callers of Intend
+	before string                            // the version that an intent takes back, for them
 
 	queued   bool // in a pool or waiting for its delay
 	busy     bool // a worker is calling kube-apiserver
@@ -286,7 +293,13 @@ type record struct {
 // want is what a record should be; the zero value wants nothing.
 type want struct {
 	present, absent bool
-	version         string
+	lower           bool   // take back the version that kube-apiserver has; version, if any, follows
+	version         string // not empty: at least this one
+}
+
+// mustLower says that kube-apiserver has a version which is to be taken back.
+func (r *record) mustLower() bool {
+	return r.want.present && r.want.lower && r.exists && desired.ParseVersion(r.version) != 0
 }
 
 func (r *record) wantAbsent() bool { return r.want.absent }
@@ -297,7 +310,10 @@ func (r *record) cluster() bool { return r.id.namespace == "" }
 func (r *record) delivery() delivery.Record {
 	_, uid := r.id.nodeAndUID()
 	version := r.version
-	if newer(r.want.version, version) {
+	switch {
+	case r.want.lower:
+		version = r.want.version
+	case newer(r.want.version, version):
 		version = r.want.version
 	}
 	return delivery.Record{

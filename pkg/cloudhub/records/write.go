@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -163,24 +164,41 @@ func (s *Store) plan(r *record) call {
 	case r.want.present && !r.exists:
 		object := r.manifest()
 		return func(ctx context.Context) error { return s.create(ctx, r, object) }
+	case r.mustLower():
+		r.before = r.version
+		return s.setVersion(r, v1alpha1.VersionIntent)
 	case r.want.present && newer(r.want.version, r.version) && len(r.done) == 0:
-		object := r.manifest()
-		object.ResourceVersion = r.resourceVersion
-		object.Status.ObjectResourceVersion = r.want.version
-		return func(ctx context.Context) error { return s.update(ctx, r, object) }
+		return s.setVersion(r, r.want.version)
 	}
 	return nil
 }
+
+func (s *Store) setVersion(r *record, version string) call {
+	object := r.manifest()
+	object.ResourceVersion = r.resourceVersion
+	object.Status.ObjectResourceVersion = version
+	return func(ctx context.Context) error { return s.update(ctx, r, object) }
+}
+
+// errRemoved answers an intent whose record was removed before it was durable.
+var errRemoved = errors.New("record was removed")
 
 // finish notes the end of a call, tells those who wait for the intent, and plans again.
 func (s *Store) finish(r *record, err error) {
 	s.mu.Lock()
 	r.busy = false
+	intentErr := err
+	if r.want.absent && !r.exists {
+		intentErr = errRemoved
+	}
 	var tell []func(string, error)
-	if r.exists || err != nil {
+	if intentErr != nil || r.exists && !r.mustLower() {
 		tell, r.done = r.done, nil
 	}
-	version := r.version
+	version := r.before
+	if r.exists && !r.mustLower() {
+		r.want.lower, r.before = false, ""
+	}
 	switch {
 	case err != nil:
 		s.metrics.errors.Inc()
@@ -196,7 +214,7 @@ func (s *Store) finish(r *record, err error) {
 		r.failures = 0
 		if r.want.absent {
 			s.enqueue(s.writes, r)
-		} else if !r.exists {
+		} else if !r.exists || len(r.done) > 0 {
 			s.enqueue(s.intents, r)
 		} else {
 			s.enqueueIn(s.cfg.Delay, r)
@@ -207,7 +225,7 @@ func (s *Store) finish(r *record, err error) {
 	s.tidy(r)
 	s.mu.Unlock()
 	for _, f := range tell {
-		f(version, err)
+		f(version, intentErr)
 	}
 }
 
