@@ -120,9 +120,28 @@ func TestParseProcess(t *testing.T) {
 }
 
 func TestParseMetrics(t *testing.T) {
-	m, err := parseMetrics("# TYPE a_total counter\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3\n# TYPE g gauge\ng 7\n")
-	if err != nil || m["a_total"] != 5 || m["g"] != 7 {
-		t.Errorf("got %v, %v, want 5 and 7", m, err)
+	m, err := parseMetrics(`# TYPE a_total counter
+a_total{x="1"} 2
+a_total{x="2"} 3
+# TYPE g gauge
+g 7
+# TYPE h histogram
+h_bucket{m="POST",le="+Inf"} 4
+h_sum{m="POST"} 0.5
+h_count{m="POST"} 4
+h_bucket{m="GET",le="+Inf"} 1
+h_sum{m="GET"} 2
+h_count{m="GET"} 1
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{
+		"a_total": 5, "a_total{x=2}": 3, "g": 7, "h": 5, "h_sum": 2.5, "h{m=POST}": 4, "h_sum{m=POST}": .5,
+	} {
+		if m[name] != want {
+			t.Errorf("%s: got %v, want %v", name, m[name], want)
+		}
 	}
 }
 

@@ -107,7 +107,8 @@ func (c *cloudcore) get(ctx context.Context, path string) ([]byte, error) {
 	return get(ctx, "http://"+net.JoinHostPort(address, strconv.Itoa(c.monitor))+path)
 }
 
-// metrics are the sums over the series of each metric.
+// metrics are the sums over the series of each metric; of a histogram, its number of observations. What name_sum has is
+// the sum of its observations, and name{label=value} is that of the series with this label alone.
 type metrics map[string]float64
 
 func (c *cloudcore) metrics(ctx context.Context) (metrics, error) {
@@ -127,7 +128,14 @@ func parseMetrics(text string) (metrics, error) {
 	m := make(metrics, len(families))
 	for name, family := range families {
 		for _, series := range family.GetMetric() {
+			observed := series.GetHistogram().GetSampleSum()
 			m[name] += value(series)
+			m[name+"_sum"] += observed
+			for _, l := range series.GetLabel() {
+				label := "{" + l.GetName() + "=" + l.GetValue() + "}"
+				m[name+label] += value(series)
+				m[name+"_sum"+label] += observed
+			}
 		}
 	}
 	return m, nil

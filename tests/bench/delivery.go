@@ -30,6 +30,11 @@ func (t *trial) pods(ctx context.Context) error {
 		return errors.Join(err, stopErr)
 	}
 	before := t.fleet.Counters()
+	metricsBefore, err := t.core.metrics(ctx)
+	if err != nil {
+		_, stopErr := watched.stop()
+		return errors.Join(err, stopErr)
+	}
 	var profiling errgroup.Group
 	profiling.Go(func() error {
 		return t.core.profile(ctx, t.profiles, t.scenario.String()+"-pods-cpu", "profile?seconds=10")
@@ -52,6 +57,10 @@ func (t *trial) pods(ctx context.Context) error {
 		return err
 	}
 	wall := time.Since(start)
+	metricsNow, err := t.core.metrics(ctx)
+	if err != nil {
+		return err
+	}
 	if t.result.Calls, err = callsSince(t.cluster.audit, mark, t.core.agent); err != nil {
 		return err
 	}
@@ -59,6 +68,7 @@ func (t *trial) pods(ctx context.Context) error {
 		return err
 	}
 	t.latencies(begun, seen)
+	t.recordLatency(metricsBefore, metricsNow)
 	t.result.info("creation of all pods", created.Seconds(), "s", fmt.Sprintf("%d at a time, %.0f pods/s", t.creators, float64(t.Pods)/created.Seconds()))
 	t.result.info("all pods Running in kube-apiserver", running.Seconds(), "s", "after the first creation began")
 	share := func(d time.Duration) float64 { return d.Seconds() / wall.Seconds() }
@@ -108,6 +118,17 @@ func (t *trial) latencies(begun []time.Time, seen map[string]time.Time) {
 	r.limit("pod created → edge, over the raw watch, p50", ms(percentile(added, .5)), "ms", p50, "pod by pod")
 	r.limit("pod created → edge, over the raw watch, p99", ms(percentile(added, .99)), "ms", p99,
 		fmt.Sprintf("max %s ms; difference of both p99 %s ms", number(ms(percentile(added, 1))), number(ms(percentile(edge, .99)-percentile(watch, .99)))))
+}
+
+// recordLatency shows how long kube-apiserver takes to create a record, which comes before the push.
+func (t *trial) recordLatency(before, after metrics) {
+	const name, method = "cloudcore_apiserver_request_duration_seconds", "{method=POST}"
+	count := after[name+method] - before[name+method]
+	if count == 0 {
+		return // a cloudcore without this metric
+	}
+	mean := (after[name+"_sum"+method] - before[name+"_sum"+method]) / count
+	t.result.info("  creation of a record in kube-apiserver, mean", 1000*mean, "ms", "part of the time above: the record comes before the push")
 }
 
 // counts judges the calls and pushes of the delivery.
