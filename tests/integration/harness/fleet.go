@@ -58,6 +58,11 @@ func (c *Cloudcore) Fleet(t testing.TB, count int, change ...func(*edgesim.Optio
 	t.Cleanup(func() {
 		for _, v := range fleet.Violations() {
 			t.Errorf("an edge saw a violation: %v", v)
+			for _, n := range fleet.Nodes() {
+				for _, p := range n.PushesOf(v.Resource) {
+					t.Logf("%s %s: push %d, session %d, %s version %s message %s", n.Name(), p.At.Format("15:04:05.000"), p.Seq, p.Session, p.Operation, p.Version, p.MsgID)
+				}
+			}
 		}
 		for _, n := range fleet.Nodes() {
 			c.env.deleteNode(t, n.Name())

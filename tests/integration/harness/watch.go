@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -57,4 +58,16 @@ func (e *Environment) WaitNoPods(ctx context.Context, namespace string) error {
 		return fmt.Errorf("%d pods are left: %w", len(left), err)
 	}
 	return nil
+}
+
+// WaitPod waits until cond holds for a pod.
+func (e *Environment) WaitPod(ctx context.Context, namespace, name string, cond func(*corev1.Pod) bool) error {
+	pods := e.Client.CoreV1().Pods(namespace)
+	selector := fields.OneTermEqualSelector("metadata.name", name).String()
+	_, err := watchtools.UntilWithSync(ctx, listWatch(ctx, selector, pods.List, pods.Watch), &corev1.Pod{}, nil,
+		func(ev watch.Event) (bool, error) {
+			p, ok := ev.Object.(*corev1.Pod)
+			return ok && ev.Type != watch.Deleted && cond(p), nil
+		})
+	return err
 }
