@@ -26,14 +26,12 @@ func (t *trial) pods(ctx context.Context) error {
 	}
 	used, err := t.usage()
 	if err != nil {
-		_, stopErr := watched.stop()
-		return errors.Join(err, stopErr)
+		return errors.Join(err, watched.stop())
 	}
 	before := t.fleet.Counters()
 	metricsBefore, err := t.core.metrics(ctx)
 	if err != nil {
-		_, stopErr := watched.stop()
-		return errors.Join(err, stopErr)
+		return errors.Join(err, watched.stop())
 	}
 	var profiling errgroup.Group
 	profiling.Go(func() error {
@@ -44,7 +42,7 @@ func (t *trial) pods(ctx context.Context) error {
 	created := time.Since(start)
 	runErr := t.waitRunning(ctx, t.Pods)
 	running := time.Since(start)
-	seen, floorErr := watched.stop()
+	floorErr := watched.stop()
 	if err := errors.Join(createErr, runErr, floorErr, profiling.Wait()); err != nil {
 		return err
 	}
@@ -67,7 +65,7 @@ func (t *trial) pods(ctx context.Context) error {
 	if err := t.core.profile(ctx, t.profiles, t.scenario.String()+"-pods-heap", "heap"); err != nil {
 		return err
 	}
-	t.latencies(begun, seen)
+	t.latencies(begun, watched)
 	t.recordLatency(metricsBefore, metricsNow)
 	t.result.info("creation of all pods", created.Seconds(), "s", fmt.Sprintf("%d at a time, %.0f pods/s", t.creators, float64(t.Pods)/created.Seconds()))
 	t.result.info("all pods Running in kube-apiserver", running.Seconds(), "s", "after the first creation began")
@@ -94,12 +92,12 @@ func (t *trial) waitRunning(ctx context.Context, pods int) error {
 }
 
 // latencies compares, pod by pod, the edge with the floor.
-func (t *trial) latencies(begun []time.Time, seen map[string]time.Time) {
+func (t *trial) latencies(begun []time.Time, raw *floor) {
 	var edge, watch, added []time.Duration
 	for i, at := range begun {
 		name := podName("pod", i)
 		came, ok := t.arrived.pod(name)
-		saw, watched := seen[name]
+		saw, watched := raw.seen[name]
 		if !ok || !watched {
 			continue
 		}
@@ -114,7 +112,8 @@ func (t *trial) latencies(begun []time.Time, seen map[string]time.Time) {
 	r := t.result
 	r.count("pods that did not come to edge or watch", float64(len(begun)-len(added)), "", 0, "")
 	r.info("creation begun → arrived at the edge, p50", ms(percentile(edge, .5)), "ms", fmt.Sprintf("p99 %s ms, max %s ms", number(ms(percentile(edge, .99))), number(ms(percentile(edge, 1)))))
-	r.info("creation begun → seen by a raw watch, p50", ms(percentile(watch, .5)), "ms", fmt.Sprintf("p99 %s ms, max %s ms", number(ms(percentile(watch, .99))), number(ms(percentile(watch, 1)))))
+	r.info("creation begun → seen by a raw watch, p50", ms(percentile(watch, .5)), "ms", fmt.Sprintf("p99 %s ms, max %s ms, ended %d times by kube-apiserver",
+		number(ms(percentile(watch, .99))), number(ms(percentile(watch, 1))), raw.restarts))
 	r.limit("pod created → edge, over the raw watch, p50", ms(percentile(added, .5)), "ms", p50, "pod by pod")
 	r.limit("pod created → edge, over the raw watch, p99", ms(percentile(added, .99)), "ms", p99,
 		fmt.Sprintf("max %s ms; difference of both p99 %s ms", number(ms(percentile(added, 1))), number(ms(percentile(edge, .99)-percentile(watch, .99)))))

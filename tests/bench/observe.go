@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
@@ -76,58 +76,81 @@ func (a *arrivals) config(version string) []time.Time {
 	return out
 }
 
-// floor is an ordinary watch of pods: nothing that follows kube-apiserver can know of a pod much earlier.
+// floor is an ordinary watch of pods: nothing that follows kube-apiserver can know of a pod much earlier. A watch that
+// kube-apiserver ends, as it does to any that falls behind, goes on where it was.
 type floor struct {
-	watch watch.Interface
-	ended chan struct{}
-	mu    sync.Mutex // guards the fields below
-	seen  map[string]time.Time
-	over  bool // what comes now is how the watch ends
-	err   error
+	client   kubernetes.Interface
+	cancel   context.CancelFunc
+	ended    chan struct{}
+	version  string               // the newest that was seen; owned by run, as are the fields below until ended is closed
+	seen     map[string]time.Time // by pod name
+	restarts int
+	err      error
 }
 
 // startFloor follows the pods that come from now on. The caller must stop it.
 func startFloor(ctx context.Context, client kubernetes.Interface) (*floor, error) {
-	pods := client.CoreV1().Pods(namespace)
-	list, err := pods.List(ctx, metav1.ListOptions{Limit: 1})
+	list, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	w, err := pods.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	f := &floor{client: client, ended: make(chan struct{}), version: list.ResourceVersion, seen: make(map[string]time.Time)}
+	ctx, f.cancel = context.WithCancel(ctx)
+	first, err := f.open(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("watch pods: %w", err)
+		f.cancel()
+		return nil, err
 	}
-	f := &floor{watch: w, ended: make(chan struct{}), seen: make(map[string]time.Time)}
-	go f.run()
+	go f.run(ctx, first)
 	return f, nil
 }
 
-func (f *floor) run() {
+func (f *floor) open(ctx context.Context) (watch.Interface, error) {
+	w, err := f.client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: f.version, AllowWatchBookmarks: true})
+	if err != nil {
+		return nil, fmt.Errorf("watch pods: %w", err)
+	}
+	return w, nil
+}
+
+func (f *floor) run(ctx context.Context, w watch.Interface) {
 	defer close(f.ended)
-	for ev := range f.watch.ResultChan() {
-		at := time.Now()
-		f.mu.Lock()
-		switch object := ev.Object.(type) {
-		case *corev1.Pod:
-			if ev.Type == watch.Added {
-				first(f.seen, object.Name, at)
-			}
-		default:
-			if f.over {
-				break
-			}
-			f.err = errors.Join(f.err, fmt.Errorf("watch of pods: %s: %T", ev.Type, object))
+	for {
+		err := f.follow(w)
+		w.Stop()
+		if err == nil && ctx.Err() == nil {
+			f.restarts++
+			w, err = f.open(ctx)
 		}
-		f.mu.Unlock()
+		if ctx.Err() != nil {
+			return // how the last watch ended is of no interest
+		}
+		if err != nil {
+			f.err = err
+			return
+		}
 	}
 }
 
-// stop ends the watch and returns when each pod was seen.
-func (f *floor) stop() (map[string]time.Time, error) {
-	f.mu.Lock()
-	f.over = true
-	f.mu.Unlock()
-	f.watch.Stop()
+// follow reads a watch to its end.
+func (f *floor) follow(w watch.Interface) error {
+	for ev := range w.ResultChan() {
+		at := time.Now()
+		pod, ok := ev.Object.(*corev1.Pod)
+		if !ok {
+			return fmt.Errorf("watch pods: %s: %w", ev.Type, apierrors.FromObject(ev.Object))
+		}
+		f.version = pod.ResourceVersion
+		if ev.Type == watch.Added {
+			first(f.seen, pod.Name, at)
+		}
+	}
+	return nil
+}
+
+// stop ends the watch. After it the fields may be read.
+func (f *floor) stop() error {
+	f.cancel()
 	<-f.ended
-	return f.seen, f.err
+	return f.err
 }

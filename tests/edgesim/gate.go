@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,23 +50,35 @@ func (g *gate) state() (open <-chan struct{}, discard bool) {
 // TLS session without its continuation, as a broken path does.
 type gatedConn struct {
 	net.Conn
-	gate   *gate
-	closed chan struct{}
-	once   sync.Once
+	gate *gate
+	// ended is closed when nothing is to be read any more.
+	ended chan struct{}
+	once  sync.Once
 }
 
 func newGatedConn(c net.Conn, g *gate) *gatedConn {
-	return &gatedConn{Conn: c, gate: g, closed: make(chan struct{})}
+	return &gatedConn{Conn: c, gate: g, ended: make(chan struct{})}
 }
 
 func (c *gatedConn) wait() error {
 	open, _ := c.gate.state()
 	select {
+	case <-c.ended:
+		return net.ErrClosed
+	default:
+	}
+	select {
 	case <-open:
 		return nil
-	case <-c.closed:
+	case <-c.ended:
 		return net.ErrClosed
 	}
+}
+
+// interrupt ends the reading side without waiting for anything, and leaves the close to the reader.
+func (c *gatedConn) interrupt() {
+	c.once.Do(func() { close(c.ended) })
+	_ = c.Conn.SetReadDeadline(time.Now()) // a connection without deadlines ends with its close
 }
 
 // Read waits for the gate before and after, because bytes may come while it waits for them.
@@ -88,7 +101,7 @@ func (c *gatedConn) Write(p []byte) (int, error) {
 }
 
 func (c *gatedConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
+	c.once.Do(func() { close(c.ended) })
 	return c.Conn.Close()
 }
 

@@ -37,13 +37,13 @@ type session struct {
 	quick bool
 }
 
-// end marks the session as lost and closes it.
+// end marks the session as lost; its reader closes the connection, which may take a while. It never waits.
 func (s *session) end(quick bool) {
 	s.once.Do(func() {
 		s.quick = quick
 		close(s.broken)
 	})
-	_ = s.ws.Close() // the peer may be gone; nothing to be told
+	s.conn.interrupt()
 }
 
 // runLink keeps the connection: dial, read until the session is lost, pause, again.
