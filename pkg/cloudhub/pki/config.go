@@ -55,8 +55,13 @@ type Config struct {
 	// TokenRefresh is the age at which a token is replaced; it lives twice as long. 12 hours if zero.
 	TokenRefresh time.Duration
 
-	// AllowLegacyCertificates accepts certificates of EdgeCore 1.15 and older, which name no node (CN kubeedge.io).
-	// Their holder may act as any node, so keep it off unless such nodes exist.
+	// AllowLegacyRequests signs requests of EdgeCore 1.15 and older, which name no node (CN kubeedge.io). The
+	// certificate names the node for which the asker proved itself, and these releases take it, so no node gains
+	// anything beyond its own name.
+	AllowLegacyRequests bool
+	// AllowLegacyCertificates accepts the certificates that older clouds gave for such requests. Their holder may act
+	// as any node, so keep it off unless such nodes exist; once renewed, they are bound to their name. It implies
+	// AllowLegacyRequests.
 	AllowLegacyCertificates bool
 	// ExpiredCertificateGrace is how long after its end a node certificate may still renew itself; 0 is never.
 	// EdgeCore ignores a bootstrap token while it has a certificate, also an expired one, so without a grace such a

@@ -34,8 +34,7 @@ type NodeRequest struct {
 
 // IssueNodeCertificate signs the key of a request for the node, and returns the certificate in DER. The request must
 // be signed by its own key, name exactly this node, and ask for nothing beyond the configuration: everything in the
-// certificate but the key comes from here. A request of EdgeCore 1.15 or older, accepted with AllowLegacyCertificates,
-// names no node; its certificate does, so such a node is bound to its name from then on.
+// certificate but the key comes from here, and the certificate names the node also when a legacy request does not.
 func (a *Authority) IssueNodeCertificate(req NodeRequest) ([]byte, error) {
 	ca := a.ca.Load()
 	if ca == nil {
@@ -108,7 +107,8 @@ func checkPublicKey(key any) error {
 }
 
 func (a *Authority) checkSubject(csr *x509.CertificateRequest, node string) error {
-	if a.cfg.AllowLegacyCertificates && isLegacy(csr.Subject.CommonName, csr.Subject.Organization) {
+	legacyAllowed := a.cfg.AllowLegacyRequests || a.cfg.AllowLegacyCertificates
+	if legacyAllowed && isLegacy(csr.Subject.CommonName, csr.Subject.Organization) {
 		return nil
 	}
 	if csr.Subject.CommonName != nodePrefix+node {

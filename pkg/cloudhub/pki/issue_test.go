@@ -108,7 +108,8 @@ func TestRequestPolicy(t *testing.T) {
 		{name: "own DNS name and an address", change: func(r *x509.CertificateRequest) {
 			r.DNSNames, r.IPAddresses = []string{"edge-1"}, []net.IP{net.IPv4(192, 0, 2, 1)}
 		}, cfg: allowOwnName, want: ReasonRequestNames},
-		{name: "legacy subject allowed", change: legacySubject, cfg: func(c *Config) { c.AllowLegacyCertificates = true }},
+		{name: "legacy subject allowed", change: legacySubject, cfg: func(c *Config) { c.AllowLegacyRequests = true }},
+		{name: "legacy subject where its certificates are", change: legacySubject, cfg: func(c *Config) { c.AllowLegacyCertificates = true }},
 		{name: "legacy name in a modern group", change: func(r *x509.CertificateRequest) { r.Subject.CommonName = "kubeedge.io" },
 			cfg: func(c *Config) { c.AllowLegacyCertificates = true }, want: ReasonRequestSubject},
 	}

@@ -54,6 +54,9 @@ func TestVerifyPeer(t *testing.T) {
 	cfg := testConfig()
 	cfg.AllowLegacyCertificates = true
 	lenient := loaded(t, cfg, api)
+	cfg = testConfig()
+	cfg.AllowLegacyRequests = true
+	binding := loaded(t, cfg, api)
 	stranger := loaded(t, testConfig(), newAPI(t))
 	key := newKey(t)
 	node, _ := issue(t, strict, "edge-1")
@@ -82,6 +85,7 @@ func TestVerifyPeer(t *testing.T) {
 		{"the CA itself", strict, []*x509.Certificate{strict.ca.Load().cert}, Peer{}, ReasonCertificateIdentity},
 		{"no organization", strict, []*x509.Certificate{signAs(t, strict, key, clientTemplate("system:node:edge-1"))}, Peer{}, ReasonCertificateIdentity},
 		{"legacy, switch off", strict, []*x509.Certificate{legacy}, Peer{}, ReasonCertificateIdentity},
+		{"legacy, requests allowed only", binding, []*x509.Certificate{legacy}, Peer{}, ReasonCertificateIdentity},
 		{"legacy, switch on", lenient, []*x509.Certificate{legacy}, Peer{Legacy: true}, ""},
 		{"legacy of v1.16 spelling", lenient, []*x509.Certificate{signAs(t, strict, key, clientTemplate("kubeedge.io", "KubeEdge"))}, Peer{Legacy: true}, ""},
 		{"legacy name without organization", lenient, []*x509.Certificate{signAs(t, strict, key, clientTemplate("kubeedge.io"))}, Peer{}, ReasonCertificateIdentity},
