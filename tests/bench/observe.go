@@ -96,12 +96,12 @@ func startFloor(ctx context.Context, client kubernetes.Interface) (*floor, error
 	}
 	f := &floor{client: client, ended: make(chan struct{}), version: list.ResourceVersion, seen: make(map[string]time.Time)}
 	ctx, f.cancel = context.WithCancel(ctx)
-	first, err := f.open(ctx)
+	w, err := f.open(ctx)
 	if err != nil {
 		f.cancel()
 		return nil, err
 	}
-	go f.run(ctx, first)
+	go f.run(ctx, w)
 	return f, nil
 }
 
