@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,21 +31,41 @@ const (
 // contentOK is the text OK as JSON.
 func contentOK() []byte { return message.Text(message.ContentOK) }
 
-// object wraps a whole object as an ObjectResp; the keys are exactly these (spec 04 §1.2).
-func object(o any) ([]byte, error) {
-	body, err := json.Marshal(o)
-	if err != nil {
-		return nil, fmt.Errorf("encode reply: %w", err)
-	}
-	return wrap(body), nil
+// kubeObject is a pointer to an object of a Kubernetes API.
+type kubeObject interface {
+	metav1.Object
+	SetGroupVersionKind(schema.GroupVersionKind)
 }
 
-func wrap(body []byte) []byte {
-	const before, after = `{"Object":`, `,"Err":null}`
-	out := make([]byte, 0, len(before)+len(body)+len(after))
-	out = append(out, before...)
-	out = append(out, body...)
-	return append(out, after...)
+// complete sets what typed clients leave out, and what the edge needs to store an object, and drops what it doesn't
+// need.
+func complete(o kubeObject, kind schema.GroupVersionKind) {
+	o.SetGroupVersionKind(kind)
+	o.SetManagedFields(nil)
+}
+
+// object is a reply with a whole object as an ObjectResp (spec 04 §1.2). The keys are exactly these, and both are
+// needed.
+func object(o kubeObject, kind schema.GroupVersionKind) (reply, error) {
+	complete(o, kind)
+	content, err := json.Marshal(struct {
+		Object any
+		Err    *struct{}
+	}{Object: o})
+	if err != nil {
+		return reply{}, fmt.Errorf("encode reply: %w", err)
+	}
+	return reply{content: content, stored: stored{string(o.GetUID()), o.GetResourceVersion()}}, nil
+}
+
+// bare is a reply of the object alone, as queries get it.
+func bare(o kubeObject, kind schema.GroupVersionKind) (reply, error) {
+	complete(o, kind)
+	content, err := json.Marshal(o)
+	if err != nil {
+		return reply{}, fmt.Errorf("encode reply: %w", err)
+	}
+	return reply{content: content, version: o.GetResourceVersion()}, nil
 }
 
 // objectError is the ObjectResp of a failure. Object must be an object and never null: the edge dereferences it.
@@ -59,22 +80,25 @@ func objectError(s metav1.Status) ([]byte, error) {
 // status returns err as a Status that is never empty, because the edge takes an empty one for success. Errors of
 // kube-apiserver keep their reason, on which the kubelet branches.
 func status(err error) metav1.Status {
-	var s metav1.Status
-	if api := apierrors.APIStatus(nil); errors.As(err, &api) {
+	s := metav1.Status{}
+	var timeout net.Error
+	switch api := apierrors.APIStatus(nil); {
+	case errors.As(err, &api):
 		s = api.Status()
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		s.Code, s.Reason, s.Message = http.StatusGatewayTimeout, metav1.StatusReasonTimeout, "kube-apiserver did not answer in time"
+	default:
+		s.Code, s.Reason, s.Message = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "kube-apiserver cannot be reached"
 	}
-	if s.Code == 0 || s.Reason == "" || s.Status != metav1.StatusFailure {
-		message := err.Error()
-		switch {
-		case s.Code != 0: // an error of a proxy or webhook: its code is all there is
-			s.Reason = metav1.StatusReasonUnknown
-		case errors.Is(err, context.DeadlineExceeded):
-			s.Code, s.Reason = http.StatusGatewayTimeout, metav1.StatusReasonTimeout
-		default:
-			s.Code, s.Reason = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable
-		}
-		s.Status = metav1.StatusFailure
-		s.Message = message
+	s.Status = metav1.StatusFailure
+	if s.Code == 0 {
+		s.Code = http.StatusInternalServerError
+	}
+	if s.Reason == "" { // the answer of a proxy or a webhook
+		s.Reason = metav1.StatusReasonInternalError
+	}
+	if s.Message == "" {
+		s.Message = err.Error()
 	}
 	return s
 }
@@ -82,29 +106,24 @@ func status(err error) metav1.Status {
 // invalid marks an error as the fault of the request.
 func invalid(err error) error { return apierrors.NewBadRequest(err.Error()) }
 
-// forbidden says that a node may not have what it asked for. The text is about the request only.
+// forbidden says that a node may not do what it asked for. The text is about the request only.
 func forbidden(r *request) error {
 	return apierrors.NewForbidden(schema.GroupResource{Resource: r.path.Type}, r.path.Name, fmt.Errorf("node %q has no relation to it", r.Node))
-}
-
-func notFound(resource, name string) error {
-	return apierrors.NewNotFound(schema.GroupResource{Resource: resource}, name)
 }
 
 // refuse answers a request with an error.
 func (m *Module) refuse(ctx context.Context, r *request, form errorForm, err error) {
 	klog.FromContext(ctx).V(2).Info("Request of a node failed", "node", r.Node, "msgID", r.Header.ID,
 		"operation", r.Route.Operation, "resource", r.Route.Resource, "err", err)
-	switch form {
-	case silent:
-	case asText:
-		m.send(ctx, message.ErrorReply(r.Message, message.ModuleEdge, err.Error()))
-	case asObject:
-		body, encodeErr := objectError(status(err))
-		if encodeErr != nil { // a Status always encodes
-			m.send(ctx, message.ErrorReply(r.Message, message.ModuleEdge, err.Error()))
+	if form == silent {
+		return
+	}
+	s := status(err)
+	if form == asObject {
+		if body, err := objectError(s); err == nil { // a Status always encodes
+			m.send(ctx, message.Reply(r.Message, message.ModuleEdge, body))
 			return
 		}
-		m.send(ctx, message.Reply(r.Message, message.ModuleEdge, body))
 	}
+	m.send(ctx, message.ErrorReply(r.Message, message.ModuleEdge, s.Message))
 }

@@ -6,10 +6,19 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
+
+const csrResource = "certificatesigningrequests"
+
+func csrKind() schema.GroupVersionKind {
+	return certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest")
+}
 
 // insertCSR creates a request for a certificate of the kubelet on the node, and no other.
 func (m *Module) insertCSR(ctx context.Context, r *request) (reply, error) {
@@ -17,17 +26,16 @@ func (m *Module) insertCSR(ctx context.Context, r *request) (reply, error) {
 	if err := r.DecodeContent(csr); err != nil {
 		return reply{}, invalid(fmt.Errorf("certificate signing request: %w", err))
 	}
-	if err := kubeletRequest(csr, r.Node); err != nil {
-		return reply{}, invalid(err)
+	if err := kubeletRequest(&csr.Spec, r.Node); err != nil {
+		return reply{}, apierrors.NewForbidden(certificatesv1.Resource(csrResource), r.path.Name, err)
 	}
-	csr.Name = r.path.Name
-	got, err := m.client.CertificatesV1().CertificateSigningRequests().Create(ctx, csr, metav1.CreateOptions{})
+	csr.ObjectMeta = metav1.ObjectMeta{Name: r.path.Name, Labels: csr.Labels, Annotations: csr.Annotations}
+	csr.Status = certificatesv1.CertificateSigningRequestStatus{}
+	got, err := m.client.CertificatesV1().CertificateSigningRequests().Create(m.as(ctx, r), csr, metav1.CreateOptions{})
 	if err != nil {
 		return reply{}, err
 	}
-	got.ManagedFields = nil
-	content, err := object(got)
-	return reply{content: content}, err
+	return object(got, csrKind())
 }
 
 func (m *Module) queryCSR(ctx context.Context, r *request) (reply, error) {
@@ -35,22 +43,20 @@ func (m *Module) queryCSR(ctx context.Context, r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if kubeletRequest(got, r.Node) != nil {
-		return reply{}, forbidden(r)
+	if err := kubeletRequest(&got.Spec, r.Node); err != nil {
+		return reply{}, apierrors.NewForbidden(certificatesv1.Resource(csrResource), r.path.Name, err)
 	}
-	got.ManagedFields = nil
-	got.TypeMeta = metav1.TypeMeta{APIVersion: "certificates.k8s.io/v1", Kind: "CertificateSigningRequest"}
-	return bare(got, got.ResourceVersion)
+	return bare(got, csrKind())
 }
 
-// kubeletRequest checks that a request is for the certificate of the kubelet on the node.
-func kubeletRequest(csr *certificatesv1.CertificateSigningRequest, node string) error {
-	switch csr.Spec.SignerName {
+// kubeletRequest checks that a request is for a certificate of the kubelet on the node.
+func kubeletRequest(spec *certificatesv1.CertificateSigningRequestSpec, node string) error {
+	switch spec.SignerName {
 	case certificatesv1.KubeletServingSignerName, certificatesv1.KubeAPIServerClientKubeletSignerName:
 	default:
-		return fmt.Errorf("signer %q is not one of the kubelet", csr.Spec.SignerName)
+		return fmt.Errorf("signer %q is not one of the kubelet", spec.SignerName)
 	}
-	block, _ := pem.Decode(csr.Spec.Request)
+	block, _ := pem.Decode(spec.Request)
 	if block == nil {
 		return errors.New("spec.request holds no PEM block")
 	}
@@ -58,7 +64,7 @@ func kubeletRequest(csr *certificatesv1.CertificateSigningRequest, node string) 
 	if err != nil {
 		return fmt.Errorf("spec.request: %w", err)
 	}
-	if request.Subject.CommonName != "system:node:"+node {
+	if request.Subject.CommonName != "system:node:"+node || !slices.Equal(request.Subject.Organization, []string{"system:nodes"}) {
 		return fmt.Errorf("spec.request is not for node %q", node)
 	}
 	return nil

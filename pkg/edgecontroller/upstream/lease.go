@@ -7,22 +7,19 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
-// ownLease checks that the request is about the lease of its node (spec 04 §3.8).
-func ownLease(r *request) error {
-	if r.path.Namespace != corev1.NamespaceNodeLease || r.path.Name != r.Node {
-		return forbidden(r)
-	}
-	return nil
+func (m *Module) leases() clientv1.LeaseInterface {
+	return m.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
 }
 
 func (m *Module) queryLease(ctx context.Context, r *request) (reply, error) {
 	if err := ownLease(r); err != nil {
 		return reply{}, err
 	}
-	// Live: a stale answer right after a create would start a second one.
-	got, err := m.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, r.Node, metav1.GetOptions{})
+	// Live: a stale answer right after a create would lead to a second one (spec 04 §3.8).
+	got, err := m.leases().Get(ctx, r.Node, metav1.GetOptions{})
 	return leaseReply(got, err)
 }
 
@@ -32,7 +29,7 @@ func (m *Module) insertLease(ctx context.Context, r *request) (reply, error) {
 		return reply{}, err
 	}
 	lease.ResourceVersion, lease.UID = "", ""
-	got, err := m.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Create(ctx, lease, metav1.CreateOptions{})
+	got, err := m.leases().Create(m.as(ctx, r), lease, metav1.CreateOptions{})
 	return leaseReply(got, err)
 }
 
@@ -42,10 +39,11 @@ func (m *Module) updateLease(ctx context.Context, r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	got, err := m.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Update(ctx, lease, metav1.UpdateOptions{})
+	got, err := m.leases().Update(m.as(ctx, r), lease, metav1.UpdateOptions{})
 	return leaseReply(got, err)
 }
 
+// decodeLease reads the lease of the node from the request. managedFields of an edge's copy are left to the apiserver.
 func decodeLease(r *request) (*coordinationv1.Lease, error) {
 	if err := ownLease(r); err != nil {
 		return nil, err
@@ -54,7 +52,7 @@ func decodeLease(r *request) (*coordinationv1.Lease, error) {
 	if err := r.DecodeContent(lease); err != nil {
 		return nil, invalid(fmt.Errorf("lease: %w", err))
 	}
-	lease.Namespace, lease.Name = corev1.NamespaceNodeLease, r.Node
+	lease.Namespace, lease.Name, lease.ManagedFields = corev1.NamespaceNodeLease, r.Node, nil
 	return lease, nil
 }
 
@@ -62,7 +60,5 @@ func leaseReply(lease *coordinationv1.Lease, err error) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	lease.ManagedFields = nil
-	content, err := object(lease)
-	return reply{content: content}, err
+	return object(lease, coordinationv1.SchemeGroupVersion.WithKind("Lease"))
 }

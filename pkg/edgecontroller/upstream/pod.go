@@ -3,81 +3,86 @@ package upstream
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cloudcore-io/cloudcore/pkg/message"
 )
 
-// ownPod returns the pod of the request if it is bound to the node. A pod of another node counts as not found: that it
-// exists is not the node's business.
-func (m *Module) ownPod(ctx context.Context, r *request) (*corev1.Pod, error) {
-	if pod, ok := m.view.Pod(r.Node, r.path.Namespace, r.path.Name); ok {
-		return pod, nil
-	}
-	pod, err := m.client.CoreV1().Pods(r.path.Namespace).Get(ctx, r.path.Name, metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
-	if pod.Spec.NodeName != r.Node {
-		return nil, notFound("pods", r.path.Name)
-	}
-	return pod, nil
-}
+func podKind() schema.GroupVersionKind { return corev1.SchemeGroupVersion.WithKind("Pod") }
 
-// patchPod applies the status patch of a kubelet. The edge stores the object in the reply.
+// patchPod applies the status patch of a kubelet, as it is. The edge stores the object in the reply. The UID in the
+// patch lets kube-apiserver refuse it for a successor of the pod.
 func (m *Module) patchPod(ctx context.Context, r *request) (reply, error) {
-	patch, err := patchText(r)
+	patch, err := r.ContentJSON()
 	if err != nil {
-		return reply{}, err
+		return reply{}, invalid(fmt.Errorf("pod patch: %w", err))
 	}
 	var head struct{ Metadata struct{ UID types.UID } }
 	if err := json.Unmarshal(patch, &head); err != nil {
 		return reply{}, invalid(fmt.Errorf("pod patch: %w", err))
 	}
-	uid := head.Metadata.UID
-	pod, err := m.ownPod(ctx, r)
-	if apierrors.IsNotFound(err) && uid != "" {
-		// The pod went away unseen: without its deletion the edge would report it for ever (spec 04 §3.3).
-		return reply{sent: func() { m.deleteOrphan(ctx, r, r.path.Name, string(uid)) }}, err
-	}
+	uid := head.Metadata.UID // absent in the patches of a held upgrade (spec 04 §3.3)
+	got, err := m.applyPod(ctx, r, uid, patch)
 	if err != nil {
+		if m.vanished(ctx, r, uid, err) {
+			r.then(func() { m.deleteOrphan(ctx, r, r.path.Name, uid) })
+		}
 		return reply{}, err
 	}
-	hold := m.delivery.Hold(r.Node, m.view.PodKey(r.path.Namespace, r.path.Name))
-	release := func() { hold.Release("", "") }
-	got, err := m.client.CoreV1().Pods(r.path.Namespace).Patch(ctx, r.path.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, statusPart)
-	switch {
-	case uid != "" && (apierrors.IsNotFound(err) || apierrors.IsConflict(err) && pod.UID != uid):
-		return reply{sent: func() { release(); m.deleteOrphan(ctx, r, r.path.Name, string(uid)) }}, err
-	case err != nil:
-		return reply{sent: release}, err
-	}
-	got.ManagedFields = nil
-	content, err := object(got)
-	return reply{content: content, version: got.ResourceVersion, sent: func() { hold.Release(string(got.UID), got.ResourceVersion) }}, err
+	a, err := object(got, podKind())
+	a.version = got.ResourceVersion
+	return a, err
 }
 
-// deleteOrphan tells the node to drop a pod that is not in kube-apiserver any more. It is not repeated: the edge's next
-// report brings it here again.
-func (m *Module) deleteOrphan(ctx context.Context, r *request, name, uid string) {
+func (m *Module) applyPod(ctx context.Context, r *request, uid types.UID, patch []byte) (*corev1.Pod, error) {
+	if _, err := m.ownPod(ctx, r, uid); err != nil {
+		return nil, err
+	}
+	m.defers(r, m.view.PodKey(r.path.Namespace, r.path.Name))
+	return m.client.CoreV1().Pods(r.path.Namespace).Patch(m.as(ctx, r), r.path.Name, types.StrategicMergePatchType, patch,
+		metav1.PatchOptions{}, statusPart)
+}
+
+// vanished says, after an error, that the pod of this UID is not in kube-apiserver any more.
+func (m *Module) vanished(ctx context.Context, r *request, uid types.UID, err error) bool {
+	switch {
+	case uid == "":
+		return false
+	case apierrors.IsNotFound(err):
+		return true
+	case !apierrors.IsConflict(err):
+		return false
+	}
+	pod, err := m.client.CoreV1().Pods(r.path.Namespace).Get(ctx, r.path.Name, metav1.GetOptions{})
+	return apierrors.IsNotFound(err) || (err == nil && pod.UID != uid)
+}
+
+// deleteOrphan tells the node to drop a pod that is not in kube-apiserver any more; without it the edge would report
+// the pod for ever (spec 04 §3.3). It is not repeated: the edge's next report leads here again.
+func (m *Module) deleteOrphan(ctx context.Context, r *request, name string, uid types.UID) {
 	if uid == "" {
 		return // an empty UID would delete whatever pod has the name (spec 03 §12.3)
 	}
-	stub := corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: r.path.Namespace, Name: name, UID: types.UID(uid)},
+	type meta struct {
+		Name      string    `json:"name"`
+		Namespace string    `json:"namespace"`
+		UID       types.UID `json:"uid"`
 	}
-	body, err := json.Marshal(&stub)
-	if err != nil { // a pod always encodes
+	body, err := json.Marshal(struct {
+		Kind       string `json:"kind"`
+		APIVersion string `json:"apiVersion"`
+		Metadata   meta   `json:"metadata"`
+	}{"Pod", "v1", meta{name, r.path.Namespace, uid}})
+	if err != nil { // three strings always encode
 		return
 	}
-	m.send(ctx, message.New(r.Node, message.Route{
+	m.send(context.WithoutCancel(ctx), message.New(r.Node, message.Route{
 		Source: message.ModuleEdge, Group: message.GroupResource, Operation: message.OpDelete,
 		Resource: message.Resource{Namespace: r.path.Namespace, Type: message.TypePod, Name: name}.String(),
 	}, body))
@@ -89,17 +94,16 @@ func (m *Module) insertPod(ctx context.Context, r *request) (reply, error) {
 	if err := r.DecodeContent(pod); err != nil {
 		return reply{}, invalid(fmt.Errorf("pod: %w", err))
 	}
-	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; !mirror || pod.Spec.NodeName != r.Node {
-		return reply{}, forbidden(r)
+	if err := mirrorOf(pod, r.Node); err != nil {
+		return reply{}, apierrors.NewForbidden(corev1.Resource("pods"), r.path.Name, err)
 	}
 	pod.Namespace, pod.Name = r.path.Namespace, r.path.Name
-	got, err := m.client.CoreV1().Pods(r.path.Namespace).Create(ctx, pod, metav1.CreateOptions{})
+	m.defers(r, m.view.PodKey(r.path.Namespace, r.path.Name))
+	got, err := m.client.CoreV1().Pods(r.path.Namespace).Create(m.as(ctx, r), pod, metav1.CreateOptions{})
 	if err != nil {
 		return reply{}, err
 	}
-	got.ManagedFields = nil
-	content, err := object(got)
-	return reply{content: content}, err
+	return object(got, podKind())
 }
 
 // deletePod ends the deletion of a pod whose containers are gone (spec 04 §3.4). A pod that is gone, or that has a
@@ -109,38 +113,39 @@ func (m *Module) deletePod(ctx context.Context, r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	done := reply{content: contentOK()}
-	pod, err := m.ownPod(ctx, r)
-	if apierrors.IsNotFound(err) {
-		return done, nil
+	if options.Preconditions == nil {
+		options.Preconditions = &metav1.Preconditions{}
 	}
-	if err != nil {
+	want := options.Preconditions
+	if want.UID != nil && *want.UID == "" {
+		want.UID = nil
+	}
+	var uid types.UID
+	if want.UID != nil {
+		uid = *want.UID
+	}
+	pod, err := m.ownPod(ctx, r, uid)
+	if err == nil {
+		want.UID = &pod.UID // never a successor, also if the edge named none
+		err = m.client.CoreV1().Pods(r.path.Namespace).Delete(m.as(ctx, r), r.path.Name, *options)
+	}
+	gone := apierrors.IsNotFound(err) || (apierrors.IsConflict(err) && want.ResourceVersion == nil)
+	if err != nil && !gone {
 		return reply{}, err
 	}
-	if options.Preconditions == nil || options.Preconditions.UID == nil {
-		options.Preconditions = &metav1.Preconditions{UID: &pod.UID}
-	}
-	err = m.client.CoreV1().Pods(r.path.Namespace).Delete(ctx, r.path.Name, *options)
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return reply{}, err
-	}
-	return done, nil
+	return reply{content: contentOK()}, nil
 }
 
 // deleteOptions reads the content of a pod deletion: DeleteOptions, or the UID alone from old edges.
 func deleteOptions(r *request) (*metav1.DeleteOptions, error) {
 	options := &metav1.DeleteOptions{}
 	err := r.DecodeContent(options)
-	if err == nil || errors.Is(err, message.ErrNoContent) {
+	if err == nil {
 		return options, nil
 	}
 	text, ok := r.ContentText()
 	if !ok {
 		return nil, invalid(fmt.Errorf("delete options: %w", err))
 	}
-	options = &metav1.DeleteOptions{GracePeriodSeconds: new(int64)}
-	if uid := types.UID(text); uid != "" {
-		options.Preconditions = &metav1.Preconditions{UID: &uid}
-	}
-	return options, nil
+	return &metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: new(types.UID(text))}}, nil
 }

@@ -18,10 +18,10 @@ func (m *Module) requestToken(ctx context.Context, r *request) (reply, error) {
 		return reply{}, invalid(fmt.Errorf("token request: %w", err))
 	}
 	bound := request.Spec.BoundObjectRef
-	if bound != nil && bound.Kind != "Pod" {
+	if bound != nil && (bound.Kind != "Pod" || bound.APIVersion != "v1") {
 		return reply{}, forbidden(r)
 	}
-	allowed, err := m.anyPod(ctx, r.Node, r.path.Namespace, func(p *corev1.Pod) bool {
+	err := m.needPod(ctx, r, r.path.Namespace, func(p *corev1.Pod) bool {
 		if cmp.Or(p.Spec.ServiceAccountName, "default") != r.path.Name {
 			return false
 		}
@@ -30,14 +30,9 @@ func (m *Module) requestToken(ctx context.Context, r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if !allowed {
-		return reply{}, forbidden(r)
-	}
-	got, err := m.client.CoreV1().ServiceAccounts(r.path.Namespace).CreateToken(ctx, r.path.Name, request, metav1.CreateOptions{})
+	got, err := m.client.CoreV1().ServiceAccounts(r.path.Namespace).CreateToken(m.as(ctx, r), r.path.Name, request, metav1.CreateOptions{})
 	if err != nil {
 		return reply{}, err
 	}
-	got.ManagedFields = nil
-	got.TypeMeta = metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenRequest"}
-	return bare(got, "")
+	return bare(got, authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"))
 }

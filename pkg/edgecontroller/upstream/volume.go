@@ -4,14 +4,15 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudcore-io/cloudcore/pkg/edgecontroller/podrefs"
 )
 
-// claims says whether a pod of the node mounts a PersistentVolumeClaim.
-func (m *Module) claims(ctx context.Context, node, namespace, claim string) (bool, error) {
-	return m.anyPod(ctx, node, namespace, func(p *corev1.Pod) bool {
+// needClaim checks that a pod of the node mounts a PersistentVolumeClaim.
+func (m *Module) needClaim(ctx context.Context, r *request, namespace, claim string) error {
+	return m.needPod(ctx, r, namespace, func(p *corev1.Pod) bool {
 		for name := range podrefs.Claims(p) {
 			if name == claim {
 				return true
@@ -22,53 +23,39 @@ func (m *Module) claims(ctx context.Context, node, namespace, claim string) (boo
 }
 
 func (m *Module) queryClaim(ctx context.Context, r *request) (reply, error) {
-	if ok, err := m.claims(ctx, r.Node, r.path.Namespace, r.path.Name); err != nil || !ok {
-		return reply{}, orForbidden(r, err)
+	if err := m.needClaim(ctx, r, r.path.Namespace, r.path.Name); err != nil {
+		return reply{}, err
 	}
-	got, err := m.client.CoreV1().PersistentVolumeClaims(r.path.Namespace).Get(ctx, r.path.Name, metav1.GetOptions{})
+	got, err := m.client.CoreV1().PersistentVolumeClaims(r.path.Namespace).Get(m.as(ctx, r), r.path.Name, metav1.GetOptions{})
 	if err != nil {
 		return reply{}, err
 	}
-	got.ManagedFields = nil
-	got.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
-	return bare(got, got.ResourceVersion)
+	return bare(got, corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
 }
 
 // queryVolume answers for a volume whose claim a pod of the node mounts.
 func (m *Module) queryVolume(ctx context.Context, r *request) (reply, error) {
-	got, err := m.client.CoreV1().PersistentVolumes().Get(ctx, r.path.Name, metav1.GetOptions{})
+	got, err := m.client.CoreV1().PersistentVolumes().Get(m.as(ctx, r), r.path.Name, metav1.GetOptions{})
 	if err != nil {
 		return reply{}, err
 	}
-	ref := got.Spec.ClaimRef
-	if ref == nil {
+	claim := got.Spec.ClaimRef
+	if claim == nil {
 		return reply{}, forbidden(r)
 	}
-	if ok, err := m.claims(ctx, r.Node, ref.Namespace, ref.Name); err != nil || !ok {
-		return reply{}, orForbidden(r, err)
+	if err := m.needClaim(ctx, r, claim.Namespace, claim.Name); err != nil {
+		return reply{}, err
 	}
-	got.ManagedFields = nil
-	got.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolume"}
-	return bare(got, got.ResourceVersion)
+	return bare(got, corev1.SchemeGroupVersion.WithKind("PersistentVolume"))
 }
 
 func (m *Module) queryAttachment(ctx context.Context, r *request) (reply, error) {
-	got, err := m.client.StorageV1().VolumeAttachments().Get(ctx, r.path.Name, metav1.GetOptions{})
+	got, err := m.client.StorageV1().VolumeAttachments().Get(m.as(ctx, r), r.path.Name, metav1.GetOptions{})
 	if err != nil {
 		return reply{}, err
 	}
 	if got.Spec.NodeName != r.Node {
 		return reply{}, forbidden(r)
 	}
-	got.ManagedFields = nil
-	got.TypeMeta = metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "VolumeAttachment"}
-	return bare(got, got.ResourceVersion)
-}
-
-// orForbidden returns err, or that the request is forbidden if there is none.
-func orForbidden(r *request, err error) error {
-	if err != nil {
-		return err
-	}
-	return forbidden(r)
+	return bare(got, storagev1.SchemeGroupVersion.WithKind("VolumeAttachment"))
 }
