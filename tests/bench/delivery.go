@@ -11,8 +11,24 @@ import (
 	"github.com/cloudcore-io/cloudcore/tests/edgesim"
 )
 
-// drain is the time in which cloudcore writes down what it delivered, after the last pod runs.
+// drain is the least time in which cloudcore writes down what it delivered, after the last pod runs.
 const drain = 5 * time.Second
+
+// settled waits until cloudcore has written down what it delivered. One that doesn't tell gets the least time.
+func (t *trial) settled(ctx context.Context) error {
+	wait, cancel := t.waiting(ctx)
+	defer cancel()
+	return t.core.await(wait, "the records of cloudcore", func(ctx context.Context) error {
+		if err := pause(ctx, drain); err != nil {
+			return err
+		}
+		m, err := t.core.metrics(ctx)
+		if err == nil && m["cloudcore_records_pending"] > 0 {
+			err = fmt.Errorf("%.0f records are not written", m["cloudcore_records_pending"])
+		}
+		return err
+	})
+}
 
 // pods creates pods on all nodes and measures when they come, and what that costs.
 func (t *trial) pods(ctx context.Context) error {
@@ -46,7 +62,7 @@ func (t *trial) pods(ctx context.Context) error {
 	if err := errors.Join(createErr, runErr, floorErr, profiling.Wait()); err != nil {
 		return err
 	}
-	if err := pause(ctx, drain); err != nil {
+	if err := t.settled(ctx); err != nil {
 		return err
 	}
 	counters := t.fleet.Counters()
@@ -68,7 +84,8 @@ func (t *trial) pods(ctx context.Context) error {
 	t.latencies(begun, watched)
 	t.recordLatency(metricsBefore, metricsNow)
 	t.result.info("creation of all pods", created.Seconds(), "s", fmt.Sprintf("%d at a time, %.0f pods/s", t.creators, float64(t.Pods)/created.Seconds()))
-	t.result.info("all pods Running in kube-apiserver", running.Seconds(), "s", "after the first creation began")
+	t.result.info("all pods Running in kube-apiserver", running.Seconds(), "s",
+		fmt.Sprintf("after the first creation began; all records written after %s s", number(wall.Seconds())))
 	share := func(d time.Duration) float64 { return d.Seconds() / wall.Seconds() }
 	t.result.info("CPU of cloudcore meanwhile", share(now.core-used.core), "cores", fmt.Sprintf("%.2f ms for each pod, leases included", ms(now.core-used.core)/float64(t.Pods)))
 	t.result.info("CPU of kube-apiserver and etcd meanwhile", share(now.apiserver+now.etcd-used.apiserver-used.etcd), "cores",
@@ -182,7 +199,7 @@ func (t *trial) configMap(ctx context.Context) error {
 	if err := t.waitAllRunning(ctx); err != nil {
 		return err
 	}
-	if err := pause(ctx, drain); err != nil {
+	if err := t.settled(ctx); err != nil {
 		return err
 	}
 	begun := time.Now()
