@@ -87,7 +87,7 @@ func sendRandom(ctx context.Context, t *testing.T, port int) {
 		deadline, _ := ctx.Deadline()
 		must(t, c.SetDeadline(deadline), "set deadline")
 		data := make([]byte, size)
-		_, _ = random.Read(data)                 // never fails
+		_, _ = random.Read(data) // never fails
 		// The peer may close before it has read everything; then these fail, and so does reading.
 		_, _ = c.Write(data)
 		_ = c.(*net.TCPConn).CloseWrite()
