@@ -139,13 +139,19 @@ func (c *core) send(o outgoing) {
 }
 
 // now is the node's own clock.
-func (c *core) now() time.Time { return time.Now().Add(c.n.faults.Load().ClockSkew) }
+func (n *Node) now() time.Time { return time.Now().Add(n.faults.Load().ClockSkew) }
+
+func (c *core) now() time.Time { return c.n.now() }
 
 // message makes a message with the node's clock.
-func (c *core) message(route message.Route, content []byte) *message.Message {
-	m := message.New(c.n.opts.Name, route, content)
-	m.Header.Timestamp = c.now().UnixMilli()
+func (n *Node) message(route message.Route, content []byte) *message.Message {
+	m := message.New(n.opts.Name, route, content)
+	m.Header.Timestamp = n.now().UnixMilli()
 	return m
+}
+
+func (c *core) message(route message.Route, content []byte) *message.Message {
+	return c.n.message(route, content)
 }
 
 // drain takes everything out of the receive queue and the inbox.

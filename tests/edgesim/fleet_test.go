@@ -20,7 +20,7 @@ func TestFleet(t *testing.T) {
 		c := newFakeCloud(t)
 		o := c.options("ignored")
 		o.Dir = t.TempDir()
-		f, err := NewFleet(FleetOptions{Count: 40, Prefix: "sim", Concurrency: 4, Node: o})
+		f, err := NewFleet(FleetOptions{Count: 20, Prefix: "sim", Concurrency: 4, Node: o})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,10 +30,10 @@ func TestFleet(t *testing.T) {
 		if err := f.WaitReady(within(t, 2*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		if s := f.Status(); s != (Status{Nodes: 40, Joined: 40, Connected: 40, Registered: 40, Ready: 40}) {
+		if s := f.Status(); s != (Status{Nodes: 20, Joined: 20, Connected: 20, Registered: 20, Ready: 20}) {
 			t.Errorf("status %+v", s)
 		}
-		if f.Node("sim-39") == nil || f.Node("sim-40") != nil || f.Nodes()[7].Name() != "sim-7" {
+		if f.Node("sim-19") == nil || f.Node("sim-20") != nil || f.Nodes()[7].Name() != "sim-7" {
 			t.Error("nodes have other names")
 		}
 		before := f.Sessions()
@@ -41,7 +41,7 @@ func TestFleet(t *testing.T) {
 		if err := f.WaitSessions(within(t, time.Minute), before); err != nil {
 			t.Fatal(err)
 		}
-		if k := f.Counters(); k.Sessions != 80 || k.Violations != 0 || len(f.Violations()) != 0 {
+		if k := f.Counters(); k.Sessions != 40 || k.Violations != 0 || len(f.Violations()) != 0 {
 			t.Errorf("counters %+v", k)
 		}
 		f.SetFaults(Faults{DropAcks: 1})
@@ -58,7 +58,7 @@ func TestFleet(t *testing.T) {
 		// A second fleet of these nodes needs no token.
 		signed := c.signed
 		o.Token = ""
-		again, err := NewFleet(FleetOptions{Count: 40, Prefix: "sim", Node: o})
+		again, err := NewFleet(FleetOptions{Count: 20, Prefix: "sim", Node: o})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -194,7 +194,7 @@ func (n *Node) received(m *message.Message, size int) {
 	switch m.Route.Operation {
 	case message.OpConfig, message.OpPing, message.OpPong:
 		n.rec.count(func(c *Counters) { c.Pings++ })
-		n.out.putUrgent(respond(m, message.Text(message.AckText)))
+		n.out.putUrgent(n.respond(m, message.Text(message.AckText)))
 		return
 	}
 	a := arrival{msg: m}
@@ -211,8 +211,8 @@ func (n *Node) received(m *message.Message, size int) {
 }
 
 // respond answers m as EdgeCore does: same source, group, resource and type (spec 02 §1.1).
-func respond(m *message.Message, content []byte) *message.Message {
-	r := message.New(m.Node, message.Route{
+func (n *Node) respond(m *message.Message, content []byte) *message.Message {
+	r := n.message(message.Route{
 		Source: m.Route.Source, Group: m.Route.Group, Operation: message.OpResponse, Resource: m.Route.Resource,
 	}, content)
 	r.Header.ParentID = m.Header.ID
@@ -272,7 +272,7 @@ func (n *Node) write(ctx context.Context, s *session) {
 		case <-token.C:
 			granted = true
 		case <-beat.C:
-			if !n.writeOne(s, outgoing{msg: keepalive()}) {
+			if !n.writeOne(s, outgoing{msg: n.keepalive()}) {
 				return
 			}
 			n.rec.count(func(c *Counters) { c.Keepalives++ })
@@ -281,8 +281,8 @@ func (n *Node) write(ctx context.Context, s *session) {
 	}
 }
 
-func keepalive() *message.Message {
-	return message.New("", message.Route{
+func (n *Node) keepalive() *message.Message {
+	return n.message(message.Route{
 		Source: "websocket", Group: message.GroupResource, Operation: message.OpKeepalive, Resource: "node",
 	}, message.Text("ping"))
 }

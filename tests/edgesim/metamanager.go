@@ -100,7 +100,7 @@ func (c *core) processDelete(a arrival, p path) {
 // processVolume answers an operation of the CSI driver. An edge without driver blocks its whole store until it gives
 // up (spec 03 §6.4, §11).
 func (c *core) processVolume(a arrival) {
-	answer := func(content []byte) { c.send(outgoing{msg: respond(a.msg, content), acks: a.push}) }
+	answer := func(content []byte) { c.send(outgoing{msg: c.n.respond(a.msg, content), acks: a.push}) }
 	if volume := c.n.opts.Volume; volume != nil {
 		answer(volume(a.msg.Route.Operation, contentData(a.msg)))
 		return
@@ -196,7 +196,7 @@ func (c *core) sendAck(m *message.Message, push uint64) {
 		return
 	}
 	for range f.ackCopies(resource) {
-		ack := outgoing{msg: respond(m, message.Text(message.ContentOK)), acks: push}
+		ack := outgoing{msg: c.n.respond(m, message.Text(message.ContentOK)), acks: push}
 		if d := f.ackDelay(resource, c.random); d > 0 {
 			c.after(d, func() { c.send(ack) })
 			continue

@@ -28,6 +28,7 @@ type recorder struct {
 
 	pushes     ring[Push]
 	tracks     map[string]*track
+	trackOrder ring[string]
 	deleted    ring[string] // UIDs, in order of their delete
 	deletedSet map[string]struct{}
 	pods       map[string]*PodTimes // by UID
@@ -55,7 +56,7 @@ func (r *recorder) init(history int) {
 	r.deletedSet = make(map[string]struct{})
 	r.pods = make(map[string]*PodTimes)
 	r.waits = make(map[*wait]struct{})
-	r.pushes.max, r.deleted.max, r.podOrder.max = history, history, history
+	r.pushes.max, r.deleted.max, r.podOrder.max, r.trackOrder.max = history, history, history, history
 }
 
 // changedLocked completes the waits whose condition holds now.
@@ -143,11 +144,7 @@ func (r *recorder) pushed(p Push, m meta) Push {
 	p.Seq = c.Pushes
 	p.Session = r.session
 
-	t := r.tracks[p.Resource]
-	if t == nil {
-		t = new(track)
-		r.tracks[p.Resource] = t
-	}
+	t := r.trackLocked(p.Resource)
 	version, _ := strconv.ParseUint(p.Version, 10, 64)
 	p.Resend = p.MsgID != "" && p.MsgID == t.msgID
 	if t.pending != 0 && !p.Resend {
@@ -191,6 +188,19 @@ func (r *recorder) pushed(p Push, m meta) Push {
 	}
 	r.pushes.add(p)
 	return p
+}
+
+// trackLocked returns the track of a resource path; the oldest path is forgotten for a new one when there are too many.
+func (r *recorder) trackLocked(resource string) *track {
+	t := r.tracks[resource]
+	if t == nil {
+		t = new(track)
+		r.tracks[resource] = t
+		if old, evicted := r.trackOrder.add(resource); evicted {
+			delete(r.tracks, old)
+		}
+	}
+	return t
 }
 
 func (r *recorder) noteDeletedLocked(uid string) {
@@ -249,11 +259,7 @@ func (r *recorder) answeredVersion(resource, msgID string, m meta) {
 		return
 	}
 	r.update(func() {
-		t := r.tracks[resource]
-		if t == nil {
-			t = new(track)
-			r.tracks[resource] = t
-		}
+		t := r.trackLocked(resource)
 		_, gone := r.deletedSet[m.Metadata.UID]
 		switch {
 		case gone:
@@ -313,6 +319,7 @@ func (r *recorder) wipe() {
 	r.update(func() {
 		clear(r.rows)
 		clear(r.tracks)
+		r.trackOrder = ring[string]{max: r.trackOrder.max}
 	})
 }
 
