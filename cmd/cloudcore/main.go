@@ -4,9 +4,7 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/cloudcore-io/cloudcore/cmd/cloudcore/app"
 )
@@ -19,14 +17,8 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		<-signals
-		stop()
-		<-signals
-		os.Exit(1) // the second signal: at once
-	}()
-	os.Exit(app.Main(ctx, os.Args[1:]))
+	ctx, stop := app.Signals(context.Background(), os.Exit)
+	code := app.Main(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -31,6 +30,7 @@ import (
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/hub"
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/pki"
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/records"
+	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/server/csisocket"
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/server/enroll"
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/server/websocket"
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/session"
@@ -65,11 +65,20 @@ func Run(ctx context.Context, start *options.Startup) error {
 	if err != nil {
 		return err
 	}
-	stages, err := compose(ctx, start.Config, reg, sup)
+	stages, err := compose(ctx, start, reg, sup)
 	if err != nil {
 		return err
 	}
-	return sup.run(ctx, stages, func() { notifyReady(klog.FromContext(ctx)) })
+	stopping := context.AfterFunc(ctx, func() { tellSystemd(ctx, systemdStopping) })
+	defer stopping()
+	return sup.run(ctx, stages, func() { tellSystemd(ctx, systemdReady) })
+}
+
+// tellSystemd reports a state if this process is a service that is waited for.
+func tellSystemd(ctx context.Context, state string) {
+	if err := notifySystemd(os.Getenv("NOTIFY_SOCKET"), state); err != nil {
+		klog.FromContext(ctx).Error(err, "Telling systemd failed", "state", state)
+	}
 }
 
 // process is what the modules of one cloudcore share.
@@ -86,7 +95,8 @@ type process struct {
 }
 
 // compose builds what the configuration enables, in the order in which it starts.
-func compose(ctx context.Context, cfg *v1alpha1.CloudCoreConfig, reg *prometheus.Registry, sup *supervisor) ([][]Module, error) {
+func compose(ctx context.Context, start *options.Startup, reg *prometheus.Registry, sup *supervisor) ([][]Module, error) {
+	cfg := start.Config
 	clients, err := kube.New(kube.Config{
 		Master: cfg.KubeAPIConfig.Master, Kubeconfig: cfg.KubeAPIConfig.KubeConfig,
 		QPS: int(cfg.KubeAPIConfig.QPS), Burst: int(cfg.KubeAPIConfig.Burst),
@@ -122,7 +132,11 @@ func compose(ctx context.Context, cfg *v1alpha1.CloudCoreConfig, reg *prometheus
 	server := monitor.New(monitor.Config{
 		Address: cfg.CommonConfig.MonitorServer.BindAddress, Profiling: cfg.CommonConfig.MonitorServer.EnableProfiling,
 	}, reg, sup.checks)
-	stages := [][]Module{{part{name: "monitor", run: server.Run}}}
+	stages := [][]Module{{
+		part{name: "monitor", run: server.Run},
+		part{name: "configuration", run: func(ctx context.Context) error { start.WatchFile(ctx); return nil }},
+		permissionCheck(clients.Typed, permissions(cfg, start.FeatureGates)),
+	}}
 	if !cfg.Modules.CloudHub.Enable {
 		klog.FromContext(ctx).Info("Module is disabled: no edge node can connect", "key", "modules.cloudHub.enable")
 		return stages, nil
@@ -217,6 +231,8 @@ func (p *process) authority(ctx context.Context) (*pki.Authority, error) {
 		CAFile:    c.TLSCAFile, CAKeyFile: c.TLSCAKeyFile, CertFile: c.TLSCertFile, KeyFile: c.TLSPrivateKeyFile,
 		AdvertiseAddresses: c.AdvertiseAddress, DNSNames: c.DNSNames,
 		NodeCertificateLifetime: c.EdgeCertValidity(), TokenRefresh: c.TokenRefresh(),
+		// EdgeCore 1.15 and older asks with a subject of its own; the certificate that it gets names the node.
+		AllowLegacyRequests: true,
 	}, p.clients.Typed, p.reg)
 	if err != nil {
 		return nil, err
@@ -254,7 +270,23 @@ func (p *process) listeners(a *pki.Authority, h *hub.Hub, nodes nodeStore) ([]Mo
 	if err != nil {
 		return nil, err
 	}
-	return append(out, e), nil
+	out = append(out, e)
+	if c.UnixSocket.Enable {
+		csi, err := csisocket.New(csisocket.Config{Address: c.UnixSocket.Address}, csiRequester{p.bus}, p.reg)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, part{name: "csi-socket", run: csi.Run})
+	}
+	return out, nil
+}
+
+// csiRequester carries requests of the CSI driver to nodes.
+type csiRequester struct{ bus *bus.Bus }
+
+func (r csiRequester) Request(ctx context.Context, node string, m *message.Message) (*message.Message, error) {
+	m.Node = node
+	return r.bus.Request(ctx, message.ModuleHub, m)
 }
 
 // enroll builds the HTTPS server on which nodes get their certificates.
@@ -349,21 +381,5 @@ func (p *process) warnMissing(logger klog.Logger) {
 		if missing.enabled {
 			logger.Info("Configuration enables a module that this release does not have; its messages are refused", "key", missing.key)
 		}
-	}
-}
-
-// notifyReady tells systemd that the service is up, if it asked (sd_notify protocol).
-func notifyReady(logger klog.Logger) {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err == nil {
-		_, err = c.Write([]byte("READY=1"))
-		err = errors.Join(err, c.Close())
-	}
-	if err != nil {
-		logger.Error(err, "Telling systemd about readiness failed", "socket", (&url.URL{Path: socket}).String())
 	}
 }
