@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ type link struct {
 	errs []breach
 	ids  map[string]pushed         // by msg_id
 	acks map[desired.Key]pushed    // the last push of a key that was acknowledged, for counting duplicates
-	dups int                       // pushes of what was acknowledged already
+	dups []pushed                  // pushes of what was acknowledged already
 	note func(string, pushed, any) // trace
 }
 
@@ -120,8 +121,8 @@ func (l *link) Push(m *message.Message) {
 	}
 	l.ids[m.Header.ID] = p
 	l.order(p)
-	if l.acks[p.key] == p {
-		l.dups++
+	if l.acks[p.key] == p && !p.deletes { // a delete also takes back an intent that was never followed by a push
+		l.dups = append(l.dups, p)
 	}
 	l.wire = append(l.wire, item{push: m, pushed: p})
 }
@@ -195,18 +196,33 @@ type edge struct {
 	answers  []answer
 	note     func(string, pushed, any)
 	broken   []breach
+	// unanswered are the patches whose reply was dropped: the client times out and tries again.
+	unanswered []pushed
 }
 
 func newEdge(capacity int, note func(string, pushed, any)) *edge {
 	return &edge{store: map[desired.Key]stored{}, capacity: capacity, note: note}
 }
 
-// read takes one item into the queue.
+// read takes one item into the queue. Pings don't count: their pongs are only held back until what is before them is
+// processed.
 func (e *edge) read(i item) {
 	e.fifo = append(e.fifo, i)
-	if len(e.fifo) > e.capacity {
-		e.note("overflow", e.fifo[0].pushed, nil)
-		e.fifo = e.fifo[1:]
+	count := 0
+	for _, i := range e.fifo {
+		if i.ping.IsZero() {
+			count++
+		}
+	}
+	for n := 0; count > e.capacity; n++ {
+		if i := e.fifo[n]; i.ping.IsZero() {
+			e.note("overflow", i.pushed, nil)
+			if i.reply() {
+				e.unanswered = append(e.unanswered, i.pushed)
+			}
+			e.fifo = slices.Delete(e.fifo, n, n+1)
+			count--
+		}
 	}
 }
 
@@ -216,7 +232,7 @@ func (e *edge) process(swap, refuse bool) {
 		return
 	}
 	n := 0
-	if swap && len(e.fifo) > 1 && !e.fifo[0].overdue {
+	if swap && len(e.fifo) > 1 && !e.fifo[0].overdue && e.fifo[1].ping.IsZero() {
 		n, e.fifo[0].overdue = 1, true
 	}
 	i := e.fifo[n]

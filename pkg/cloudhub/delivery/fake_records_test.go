@@ -28,6 +28,7 @@ type write struct {
 	op      writeOp
 	version uint64
 	done    func(version string, err error)
+	instead *write // of an intent: the removal that it replaced
 }
 
 type writeOp int
@@ -105,10 +106,13 @@ func (r *records) add(rec delivery.Record, w write) {
 	if n := len(waiting); n > 0 && (r.merge == nil || r.merge()) {
 		last := waiting[n-1]
 		switch {
+		case last.op == remove && w.op == intend:
+			w.instead = &last
+			waiting = waiting[:n-1]
 		case last.op == store && w.op == store:
 			w.version = max(w.version, last.version)
 			waiting = waiting[:n-1]
-		case last.op == store, last.op == remove && w.op == intend, last.op == intend && last.done == nil:
+		case last.op == store, last.op == intend && last.done == nil:
 			waiting = waiting[:n-1]
 		}
 	}
@@ -134,6 +138,12 @@ func (r *records) apply(i int, fail bool) {
 		r.order = append(r.order[:i], r.order[i+1:]...)
 	}
 	if fail && w.done != nil {
+		if w.instead != nil {
+			if len(r.pending[id]) == 0 {
+				r.order = append(r.order, id)
+			}
+			r.pending[id] = append([]write{*w.instead}, r.pending[id]...)
+		}
 		r.mu.Unlock()
 		w.done("", errWrite)
 		return

@@ -83,14 +83,21 @@ func (n *node) learn(r Record) *object {
 	}
 	o := n.object(r.Key)
 	if o.find(r.UID) == nil {
-		version := desired.ParseVersion(r.Version)
-		o.held = append(o.held, held{uid: r.UID, version: version, intent: version == 0})
-		if o.flight == nil {
-			o.unproven, o.due = true, time.Now().Add(n.engine.cfg.RecordGrace)
-		}
+		n.add(o, r.UID, r.Version)
+		o.unproven = time.Now().Add(n.engine.cfg.RecordGrace)
 		return o
 	}
 	return nil
+}
+
+// add notes that the node holds or may hold an object.
+func (n *node) add(o *object, uid, version string) *held {
+	h := held{uid: uid, version: desired.ParseVersion(version)}
+	if r, replied := n.replies[o]; replied && r.uid == uid && r.version > h.version {
+		h.version, h.byReply = r.version, true
+	}
+	o.held = append(o.held, h)
+	return &o.held[len(o.held)-1]
 }
 
 func (n *node) recordSeen(r Record) {
@@ -257,8 +264,11 @@ func (n *node) release() {
 // behind by for a whole period was taken back by kube-apiserver (its store was restored): the object starts anew.
 func (n *node) audit(now time.Time) {
 	n.auditAt = now.Add(jitter(n.engine.cfg.AuditPeriod))
+	recorded := map[string]bool{} // by UID
 	for _, r := range n.engine.records.Recorded(n.name) {
 		n.learn(r)
+		n.auditRecord(r)
+		recorded[r.UID] = true
 	}
 	for _, s := range n.engine.list {
 		for _, k := range s.Keys(n.name) {
@@ -268,9 +278,26 @@ func (n *node) audit(now time.Time) {
 	for _, o := range n.objects {
 		n.expire(now, o)
 		n.auditVersion(o)
+		for _, h := range o.held {
+			if !recorded[h.uid] && !o.intending {
+				n.intend(o, h.uid) // somebody removed its record
+			}
+		}
 		n.enqueue(o)
 	}
 	n.engine.metrics.audits.Inc()
+}
+
+// auditRecord sends an object again if its record lost the version that we know: another replica that had the node in
+// between was about to delete it.
+func (n *node) auditRecord(r Record) {
+	o := n.objects[r.Key]
+	if o == nil || o.intending || o.flight != nil || desired.ParseVersion(r.Version) > 0 {
+		return
+	}
+	if h := o.find(r.UID); h != nil && h.version > 0 && !h.intent {
+		o.demand(h)
+	}
 }
 
 func (n *node) auditVersion(o *object) {

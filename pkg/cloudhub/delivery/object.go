@@ -18,11 +18,11 @@ type object struct {
 	earlier []*flight // pushes before it of which a copy may still be on its way, oldest first
 
 	queued    bool      // in a dirty queue of the node
-	unproven  bool      // a record names what the source doesn't: until due, the source may only be behind
 	intending bool      // an intent is being recorded; it occupies a place of the window
 	holds     int       // running patches of the node itself
 	failures  int       // refusals in a row
 	due       time.Time // when to look again: the ack deadline or the end of a pause; zero if nothing is awaited
+	unproven  time.Time // a record names what the source doesn't, which may only be behind until then; zero if not
 	since     time.Time // when the change that made the object dirty was seen; zero if it came from load or audit
 	behind    uint64    // the version by which the source was behind the node at the last audit
 }
@@ -34,7 +34,7 @@ type held struct {
 	digest  uint64 // of the last acknowledged push; 0 if unknown
 	byReply bool   // version came to the edge as the reply to a patch, not as a push
 	again   bool   // push even if the version was acknowledged: the edge may have lost or overwritten it
-	intent  bool   // the record has no version, so that whoever reads it sends or deletes the object
+	intent  bool   // the durable record has no version, so that whoever reads it sends or deletes the object
 }
 
 // flight is one push. It keeps its message for resends.

@@ -19,14 +19,19 @@ func (n *node) step(now time.Time, o *object) {
 		return // the end of each of these makes the object dirty again
 	}
 	obj, state := n.newest(o)
-	if o.unproven && !o.contradicts(obj, state) {
-		o.unproven, o.due = false, time.Time{}
+	if o.contradicts(obj, state) && now.Before(o.unproven) {
+		o.due = o.unproven
+		n.wakeAt(o.due)
+		return
 	}
+	if o.due.Equal(o.unproven) {
+		o.due = time.Time{}
+	}
+	o.unproven = time.Time{}
 	if o.flight == nil && now.Before(o.due) {
 		n.wakeAt(o.due)
 		return
 	}
-	o.unproven = false
 	switch state {
 	case desired.Absent:
 		n.stepAbsent(now, o)
@@ -135,16 +140,16 @@ func (n *node) intended(o *object, uid, version string, err error) bool {
 	if n.stopped {
 		return false
 	}
+	h := o.find(uid)
 	if err != nil {
 		n.fail(time.Now(), o, err)
 		return true
 	}
-	h := o.find(uid)
 	if h == nil {
 		// A version says that another replica served the node. How far it got since is not known: nothing older may
 		// follow, but this version is sent again.
-		o.held = append(o.held, held{uid: uid, version: desired.ParseVersion(version), again: true})
-		h = o.find(uid)
+		h = n.add(o, uid, version)
+		h.again = true
 	}
 	h.intent = true
 	n.enqueue(o)
