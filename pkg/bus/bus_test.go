@@ -32,12 +32,6 @@ func (r *recorder) receive(_ context.Context, m *message.Message) error {
 	return nil
 }
 
-func (r *recorder) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.got)
-}
-
 func register(t *testing.T, b *bus.Bus, name, group string, receive bus.Receiver) func() {
 	t.Helper()
 	unregister, err := b.Register(name, group, receive)

@@ -184,7 +184,7 @@ func TestRequiredInformerSaysWhyItIsNotReady(t *testing.T) {
 func TestEndOfAWatchIsQuiet(t *testing.T) {
 	logger, lines := capture(t)
 	m := &member{resource: "nodes"}
-	for _, err := range []error{apierrors.NewResourceExpired("too old"), apierrors.NewGone("gone")} {
+	for _, err := range []error{apierrors.NewResourceExpired("too old")} {
 		m.failed(klog.NewContext(t.Context(), logger), nil, err)
 	}
 	if lines() != "" || m.err != nil {

@@ -214,16 +214,6 @@ func (e *edges) converge(nodeName string, store map[desired.Key]string, key desi
 func (e *edges) Resync(nodeName string)                             { e.resync = append(e.resync, nodeName) }
 func (e *edges) Hold(nodeName string, key desired.Key) desired.Hold { return nil }
 
-// took returns the changes since the last call, sorted.
-func (e *edges) took() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c := e.changes
-	e.changes = nil
-	slices.Sort(c)
-	return slices.Compact(c)
-}
-
 // holds lists what a node holds, sorted.
 func (e *edges) holds(nodeName string) []string {
 	e.mu.Lock()
