@@ -45,16 +45,17 @@ func permissions(cfg *v1alpha1.CloudCoreConfig, gates featuregate.FeatureGate) [
 	m := &cfg.Modules
 	if m.CloudHub.Enable {
 		g.need("certificates and tokens of the edge", "", "secrets", "get", "create", "update")
-		g.need("connected nodes", "", "nodes", "list", "watch", "patch")
-		g.need("delivery records", groupSyncs, "objectsyncs clusterobjectsyncs", "list", "watch", "create", "update", "delete")
+		g.need("connected nodes", "", "nodes", "get", "list", "watch", "patch")
+		g.need("delivery records", groupSyncs, "objectsyncs clusterobjectsyncs", "get", "list", "watch", "create", "update", "delete")
 		g.need("delivery records", groupSyncs, "objectsyncs/status clusterobjectsyncs/status", "update")
 	}
 	if m.CloudHub.Authorization.Enforced() {
 		g.need("acting as the edge node", "", "users groups", "impersonate")
 	}
 	if m.EdgeController.Enable {
-		g.need("pods of edge nodes", "", "pods", "get", "list", "watch", "create", "patch", "delete")
-		g.need("pods of edge nodes", "", "pods/status", "patch")
+		g.need("pods of edge nodes", "", "pods", "get", "list", "watch", "create", "delete")
+		g.need("pods of edge nodes", "", "pods/status", "patch", "update")
+		g.need("events of edge nodes", "", "events", "create", "update", "patch")
 		g.need("content of edge pods", "", "configmaps secrets", "get", "list", "watch")
 		g.need("edge nodes", "", "nodes", "get", "create", "update", "patch")
 		g.need("edge nodes", "", "nodes/status", "patch", "update")
