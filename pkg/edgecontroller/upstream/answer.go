@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,7 +99,7 @@ func status(err error) metav1.Status {
 		s.Reason = metav1.StatusReasonInternalError
 	}
 	if s.Message == "" {
-		s.Message = err.Error()
+		s.Message = cmp.Or(err.Error(), "kube-apiserver answered with an error that has no text")
 	}
 	return s
 }

@@ -185,7 +185,7 @@ func (s *apiserver) answer(r *http.Request, body []byte) (any, error) {
 	old := s.objects[path]
 	switch {
 	case sub == "token":
-		return s.token(body)
+		return s.token(path, body)
 	case r.Method == http.MethodPost:
 		return s.create(path, name, gr.Group, body)
 	case r.Method == http.MethodGet && name == "pods":
@@ -310,11 +310,13 @@ func (s *apiserver) remove(gr schema.GroupResource, path string, old map[string]
 	return metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess}, nil
 }
 
-func (s *apiserver) token(body []byte) (any, error) {
+func (s *apiserver) token(path string, body []byte) (any, error) {
 	o := map[string]any{}
 	if err := json.Unmarshal(body, &o); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
+	tokens := strings.Split(path, "/")
+	o["metadata"] = map[string]any{"name": tokens[6], "namespace": tokens[4], "uid": "t"}
 	o["status"] = map[string]any{"token": "tok", "expirationTimestamp": "2026-01-01T01:00:07Z"}
 	return o, nil
 }

@@ -387,7 +387,7 @@ func TestRows(t *testing.T) {
 			name: "16 serviceaccounttoken query", objects: []metav1.Object{user},
 			request: req("query", "shop/serviceaccounttoken/bot", `{"metadata":{"creationTimestamp":null},"spec":{"audiences":null,"expirationSeconds":3607,"boundObjectRef":{"kind":"Pod","apiVersion":"v1",`+
 				`"name":"web-0","uid":"77aa"}},"status":{"token":"","expirationTimestamp":null}}`),
-			want: []string{response("shop/serviceaccounttoken/bot", `{"kind":"TokenRequest","apiVersion":"authentication.k8s.io/v1","metadata":{},"spec":{"audiences":null,"expirationSeconds":3607,`+
+			want: []string{response("shop/serviceaccounttoken/bot", `{"kind":"TokenRequest","apiVersion":"authentication.k8s.io/v1","metadata":{"name":"bot","namespace":"shop","uid":"t"},"spec":{"audiences":null,"expirationSeconds":3607,`+
 				`"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"web-0","uid":"77aa"}},"status":{"token":"tok","expirationTimestamp":"2026-01-01T01:00:07Z"}}`)},
 			calls: []string{"POST /api/v1/namespaces/shop/serviceaccounts/bot/token"},
 		},
