@@ -185,10 +185,10 @@ func TestSpec01Check25_TakenAddressIsAWarning(t *testing.T) {
 	logger := ktesting.NewLogger(t, ktesting.NewConfig(ktesting.BufferLogs(true)))
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{Address: "127.0.0.1:9091"}, prometheus.NewRegistry(), none)
-		tries := 0
+		var tries atomic.Int64
 		open := newPipeListener()
 		s.listen = func(context.Context, string) (net.Listener, error) {
-			if tries++; tries < 4 {
+			if tries.Add(1) < 4 {
 				return nil, errors.New("address already in use")
 			}
 			return open, nil
@@ -203,12 +203,12 @@ func TestSpec01Check25_TakenAddressIsAWarning(t *testing.T) {
 			t.Fatalf("Run returned %v", err)
 		default:
 		}
-		if tries != 3 {
+		if tries := tries.Load(); tries != 3 {
 			t.Errorf("%d tries", tries)
 		}
 		time.Sleep(listenPeriod)
 		synctest.Wait()
-		if tries != 4 {
+		if tries := tries.Load(); tries != 4 {
 			t.Errorf("%d tries", tries)
 		}
 		cancel()
