@@ -1,3 +1,5 @@
+//go:build !race
+
 package delivery_test
 
 import (
@@ -28,7 +30,7 @@ type write struct {
 	op      writeOp
 	version uint64
 	done    func(version string, err error)
-	instead *write // of an intent: the removal that it replaced
+	instead *write // of an intent: the removal that it replaced, which may come back if the intent fails
 }
 
 type writeOp int
@@ -138,7 +140,7 @@ func (r *records) apply(i int, fail bool) {
 		r.order = append(r.order[:i], r.order[i+1:]...)
 	}
 	if fail && w.done != nil {
-		if w.instead != nil {
+		if w.instead != nil && r.merge() {
 			if len(r.pending[id]) == 0 {
 				r.order = append(r.order, id)
 			}

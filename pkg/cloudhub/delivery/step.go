@@ -73,7 +73,7 @@ func (n *node) stepPresent(now time.Time, o *object, obj desired.Object) {
 		return
 	}
 	h := o.find(uid)
-	if h == nil {
+	if h == nil || (h.version == 0 && !h.intent) {
 		n.intend(o, uid)
 		return
 	}
@@ -89,9 +89,6 @@ func (n *node) stepPresent(now time.Time, o *object, obj desired.Object) {
 	if same {
 		o.since = time.Time{}
 		n.abandon(o)
-		if h.intent { // it was about to be deleted
-			n.store(o, h, obj.Version())
-		}
 		n.dropPredecessors(o, uid)
 		return
 	}
@@ -141,17 +138,16 @@ func (n *node) intended(o *object, uid, version string, err error) bool {
 		return false
 	}
 	h := o.find(uid)
-	if err != nil {
+	if h == nil {
+		h = n.add(o, uid, version)
+	}
+	if err != nil { // there may be a record or not: it is made again before a push, and removed if the object goes
 		n.fail(time.Now(), o, err)
 		return true
 	}
-	if h == nil {
-		// A version says that another replica served the node. How far it got since is not known: nothing older may
-		// follow, but this version is sent again.
-		h = n.add(o, uid, version)
-		h.again = true
-	}
-	h.intent = true
+	// A version says that the node had the object before, perhaps from another replica. Nothing older may follow, but only
+	// an ack proves that the node still has it.
+	h.intent, h.again = true, true
 	n.enqueue(o)
 	return true
 }
