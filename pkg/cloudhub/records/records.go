@@ -44,8 +44,8 @@ type Config struct {
 // DefaultConfig returns the values for production.
 func DefaultConfig() Config {
 	return Config{
-		IntentWriters:     32,
-		BackgroundWriters: 4,
+		IntentWriters:     128, // a delivery waits for its intent: bounded by kube-apiserver, not by us
+		BackgroundWriters: 16,
 		Delay:             2 * time.Second, // a starting pod reports its status several times within this time
 		CallTimeout:       15 * time.Second,
 		DrainTimeout:      8 * time.Second,
