@@ -23,7 +23,7 @@ import (
 // TestRandomEvents makes random writes, with coalesced events and failing reads, and compares what nodes hold, and what
 // the View says they should hold, with a plain model.
 func TestRandomEvents(t *testing.T) {
-	for i := range 10 {
+	for i := range 30 {
 		seed := uint64(i) + 1
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestRandomEvents(t *testing.T) {
 				m := &model{world: w, rnd: rnd, nodes: map[string]*corev1.Node{}, clouds: map[string]bool{},
 					pods:    map[string]*corev1.Pod{},
 					configs: map[string]runtime.Object{}}
-				for range 30 {
+				for range 40 {
 					for range 1 + rnd.IntN(6) {
 						m.write()
 					}

@@ -18,8 +18,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 	metadatafake "k8s.io/client-go/metadata/fake"
 	"k8s.io/client-go/metadata/metadatainformer"
 	clienttesting "k8s.io/client-go/testing"
@@ -42,6 +44,7 @@ var (
 type world struct {
 	t      testing.TB
 	client *fake.Clientset
+	store  clienttesting.ObjectTracker // behind client
 	meta   *metadatafake.FakeMetadataClient
 	view   *View
 	edges  *edges
@@ -78,9 +81,10 @@ func idleWorld(t testing.TB, objects ...runtime.Object) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, rv: 100, client: fake.NewClientset(), meta: metadatafake.NewSimpleMetadataClient(scheme),
+		t: t, rv: 100, meta: metadatafake.NewSimpleMetadataClient(scheme),
 		edges: &edges{stores: map[string]map[desired.Key]string{}},
 	}
+	w.client, w.store = newClient()
 	for _, o := range objects {
 		w.create(o)
 	}
@@ -96,6 +100,23 @@ func idleWorld(t testing.TB, objects ...runtime.Object) *world {
 	}
 	w.view, w.edges.view = v, v
 	return w
+}
+
+// newClient returns a client over a plain tracker. That of fake.NewClientset keeps managedFields, which takes most of
+// the time of these tests.
+func newClient() (*fake.Clientset, clienttesting.ObjectTracker) {
+	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
+	client := &fake.Clientset{}
+	client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
+	client.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		var options metav1.ListOptions
+		if w, ok := a.(clienttesting.WatchActionImpl); ok {
+			options = w.ListOptions
+		}
+		w, err := tracker.Watch(a.GetResource(), a.GetNamespace(), options)
+		return true, w, err
+	})
+	return client, tracker
 }
 
 func resourceOf(o runtime.Object) (schema.GroupVersionResource, *metav1.ObjectMeta) {
@@ -141,7 +162,7 @@ func (w *world) write(o runtime.Object, op func(clienttesting.ObjectTracker, sch
 			w.t.Fatal(err)
 		}
 	}
-	write(w.client.Tracker(), o)
+	write(w.store, o)
 	if kind := map[schema.GroupVersionResource]string{configMapsGVR: "ConfigMap", secretsGVR: "Secret"}[gvr]; kind != "" {
 		write(w.meta.Tracker(), &metav1.PartialObjectMetadata{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: kind}, ObjectMeta: *m.DeepCopy()})
@@ -151,7 +172,7 @@ func (w *world) write(o runtime.Object, op func(clienttesting.ObjectTracker, sch
 func (w *world) delete(o runtime.Object) {
 	w.t.Helper()
 	gvr, m := resourceOf(o)
-	if err := w.client.Tracker().Delete(gvr, m.Namespace, m.Name); err != nil {
+	if err := w.store.Delete(gvr, m.Namespace, m.Name); err != nil {
 		w.t.Fatal(err)
 	}
 	if gvr == configMapsGVR || gvr == secretsGVR {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -82,7 +82,7 @@ func (m *Module) ownEvent(r *request) (*corev1.Event, error) {
 // admitEvent checks that an event comes from a component on the node itself, and not too often.
 func (m *Module) admitEvent(r *request, e *corev1.Event) error {
 	for _, token := range []string{e.Namespace, e.Name} {
-		if token == "" || len(pathvalidation.IsValidPathSegmentName(token)) > 0 {
+		if token == "" || len(content.IsPathSegmentName(token)) > 0 {
 			return invalid(fmt.Errorf("event %q in namespace %q is not named well", e.Name, e.Namespace))
 		}
 	}

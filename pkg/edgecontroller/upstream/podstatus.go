@@ -11,7 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
@@ -61,7 +61,7 @@ func podReports(r *request) ([]podStatusRequest, error) {
 		return nil, invalid(fmt.Errorf("%d pod statuses in one message, more than %d", len(reports), maxPodReports))
 	}
 	for i := range reports {
-		if problems := pathvalidation.IsValidPathSegmentName(reports[i].Name); reports[i].Name == "" || len(problems) > 0 {
+		if problems := content.IsPathSegmentName(reports[i].Name); reports[i].Name == "" || len(problems) > 0 {
 			return nil, invalid(fmt.Errorf("pod name %q: %s", reports[i].Name, strings.Join(problems, ", ")))
 		}
 	}

@@ -63,11 +63,6 @@ func notFoundStatus(message, details string) string {
 	return `{"Object":{},"Err":{"ErrStatus":{"metadata":{},"status":"Failure","message":` + message + `,"reason":"NotFound","details":` + details + `,"code":404}}}`
 }
 
-func forbiddenStatus(typ, name string) string {
-	return `{"Object":{},"Err":{"ErrStatus":{"metadata":{},"status":"Failure","message":"` + typ + ` \"` + name + `\" is forbidden: node \"edge-1\" has no relation to it",` +
-		`"reason":"Forbidden","details":{"name":"` + name + `","kind":"` + typ + `"},"code":403}}}`
-}
-
 // TestRows has the rows of spec 04 §2 for a node edge-1.
 func TestRows(t *testing.T) {
 	deleting := pod("shop", "web-0", "edge-1", "77aa")

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/klog/v2"
 
 	"github.com/cloudcore-io/cloudcore/pkg/desired"
@@ -104,7 +104,7 @@ func (m *Module) find(r *request) (verb, route, error) {
 		return verb{}, route{}, invalid(fmt.Errorf("path %q names no object", r.Route.Resource))
 	}
 	for _, token := range []string{r.path.Namespace, r.path.Name} {
-		if problems := pathvalidation.IsValidPathSegmentName(token); len(problems) > 0 {
+		if problems := content.IsPathSegmentName(token); len(problems) > 0 {
 			return verb{}, route{}, invalid(fmt.Errorf("path %q: %s", r.Route.Resource, strings.Join(problems, ", ")))
 		}
 	}
