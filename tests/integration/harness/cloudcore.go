@@ -55,6 +55,14 @@ const (
 	callTimeout  = 10 * time.Second
 )
 
+// stopNoise are lines that a library writes when a stop cuts off what it does.
+func stopNoise() []Allowance {
+	return []Allowance{{
+		Text:   `"Unexpected error when reading response body" err="context canceled"`,
+		Reason: "client-go logs the end of a list or watch by its context as an error",
+	}}
+}
+
 // Cloudcore starts a cloudcore and waits until it is ready. It is stopped, which must succeed, when t ends.
 func (e *Environment) Cloudcore(t testing.TB, o Options) *Cloudcore {
 	t.Helper()
@@ -91,7 +99,7 @@ func (e *Environment) NewCloudcore(dir string, o Options) (*Cloudcore, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloudcore{env: e, HubPort: ports[0], HTTPSPort: ports[1], MonitorPort: ports[2], log: &logSink{allow: o.Allow}}
+	c := &Cloudcore{env: e, HubPort: ports[0], HTTPSPort: ports[1], MonitorPort: ports[2], log: &logSink{allow: append(stopNoise(), o.Allow...)}}
 	if o.NodeLimit == 0 {
 		o.NodeLimit = 500
 	}
