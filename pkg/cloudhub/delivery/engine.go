@@ -35,9 +35,10 @@ type Records interface {
 	Recorded(node string) []Record
 	// Intend makes a record of r exist that has no version, because the node is about to get or to lose the object, and
 	// calls done once that is durable, or with the error that prevents it. done gets the version that the record had
-	// before, if any; it is never called from within Intend. After an error nothing is known of the record. If done
-	// is nil, nobody waits: the version is taken back
-	// some time soon, unless a Store comes first.
+	// before, if any; it is never called from within Intend. After an error nothing is known of the record.
+	//
+	// If done is nil, nobody waits: if there is such a record, its version is taken back some time soon, unless a Store
+	// comes first.
 	Intend(node string, r Record, done func(version string, err error))
 	// Store sets the version of a record, some time soon. It never lowers a version; only Intend does.
 	Store(node string, r Record)

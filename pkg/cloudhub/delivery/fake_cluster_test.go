@@ -115,6 +115,13 @@ func (s *source) emit(key desired.Key, v view) {
 	s.events = append(s.events, event{key, v})
 }
 
+// behind is the number of events that wait.
+func (s *source) behind() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.events)
+}
+
 // see takes over the next event and returns its key.
 func (s *source) see() (desired.Key, bool) {
 	s.mu.Lock()

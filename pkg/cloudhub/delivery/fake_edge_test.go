@@ -157,6 +157,13 @@ func (l *link) reply(p pushed) {
 	l.wire = append(l.wire, item{pushed: p})
 }
 
+// replying says that a reply about key is on the wire.
+func (l *link) replying(key desired.Key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.wire, func(i item) bool { return i.reply() && i.pushed.key == key })
+}
+
 // ping hands over a ping.
 func (l *link) ping(now time.Time) {
 	l.mu.Lock()
@@ -176,11 +183,15 @@ func (l *link) take() (item, bool) {
 	return i, true
 }
 
-func (l *link) acked(id string) {
+// answered notes the answer to a push and returns the push.
+func (l *link) answered(id string, ok bool) pushed {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.ids[id]
-	l.acks[p.key] = p
+	if ok {
+		l.acks[p.key] = p
+	}
+	return p
 }
 
 func (l *link) broken() []breach {

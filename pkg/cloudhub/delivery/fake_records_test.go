@@ -4,6 +4,7 @@ package delivery_test
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/cloudcore-io/cloudcore/pkg/cloudhub/delivery"
@@ -121,17 +122,24 @@ func (r *records) add(rec delivery.Record, w write) {
 	r.pending[id] = append(waiting, w)
 }
 
-// waiting is the number of records with pending writes.
-func (r *records) waiting() int {
+// waiting lists the records with pending writes.
+func (r *records) waiting() []recordID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.order)
+	return slices.Clone(r.order)
+}
+
+// behind is the number of events that wait.
+func (r *records) behind() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.events)
 }
 
 var errWrite = errors.New("kube-apiserver is away")
 
 // apply lets the oldest pending write of the i-th waiting record reach kube-apiserver. An intent fails if fail is set.
-func (r *records) apply(i int, fail bool) {
+func (r *records) apply(i int, fail bool) write {
 	r.mu.Lock()
 	id := r.order[i]
 	w := r.pending[id][0]
@@ -148,14 +156,14 @@ func (r *records) apply(i int, fail bool) {
 		}
 		r.mu.Unlock()
 		w.done("", errWrite)
-		return
+		return w
 	}
 	r.applied++
 	old, exists := r.cluster.records[id]
 	now, keep := old, true
 	switch w.op {
 	case intend:
-		now = durable{}
+		now, keep = durable{}, exists || w.done != nil
 	case store:
 		now.version = max(old.version, w.version)
 	case remove:
@@ -180,6 +188,7 @@ func (r *records) apply(i int, fail bool) {
 	if w.op == intend && w.done != nil {
 		w.done(text(old.version), nil)
 	}
+	return w
 }
 
 func (r *records) emit(e recordEvent) {

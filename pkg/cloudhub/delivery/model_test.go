@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -222,7 +223,8 @@ func (w *world) start(i int) {
 			r.source.cache[k] = v
 		}
 	}
-	r.records.merge = func() bool { return w.rng.IntN(2) == 0 }
+	rng := rand.New(rand.NewPCG(w.seed, uint64(len(w.trace)))) // used under the lock of the records
+	r.records.merge = func() bool { return rng.IntN(2) == 0 }
 	engine, err := delivery.New(delivery.Config{
 		Window: modelWindow, AckTimeout: 10 * time.Second, ErrorBackoff: time.Second, MaxBackoff: time.Minute,
 		AuditPeriod: 10000 * time.Hour, Workers: 1, // the audit would hide what it is a net for
@@ -367,17 +369,15 @@ func (w *world) seeRecord(r *replica) {
 	if rec, exists, ok := r.records.see(); ok && exists {
 		w.note(r.name+" sees record", pushed{key: rec.Key, uid: rec.UID, version: desired.ParseVersion(rec.Version)}, nil)
 		r.engine.RecordSeen("n", rec)
-		r.backlog = len(r.source.events)
+		r.backlog = r.source.behind()
 	}
 }
 
 func (w *world) write(r *replica) {
-	if n := r.records.waiting(); n > 0 {
-		i := w.rng.IntN(n)
-		fail := w.odds(w.chances.failIntend)
-		id := r.records.order[i]
-		op := r.records.pending[id][0]
-		r.records.apply(i, fail)
+	if waiting := r.records.waiting(); len(waiting) > 0 {
+		i := w.rng.IntN(len(waiting))
+		id := waiting[i]
+		op := r.records.apply(i, w.odds(w.chances.failIntend))
 		w.note(r.name+" wrote", pushed{key: id.key, uid: id.uid, version: op.version}, [...]string{"intent", "version", "removal"}[op.op])
 	}
 }
@@ -420,11 +420,9 @@ func (w *world) answer() {
 		w.faults++
 		return
 	}
-	if a.ok {
-		w.conn.acked(a.id)
-	}
+	p := w.conn.answered(a.id, a.ok)
 	known := w.conn.session.Ack(a.id, a.ok)
-	w.note("ack", w.conn.ids[a.id], fmt.Sprintf("%s ok %v known %v", a.id[:4], a.ok, known))
+	w.note("ack", p, fmt.Sprintf("%s ok %v known %v", a.id[:4], a.ok, known))
 	if w.odds(w.chances.doubleAck) {
 		w.conn.session.Ack(a.id, a.ok)
 	}
@@ -468,19 +466,19 @@ func (w *world) patchAgain() {
 func (w *world) connect(r *replica) {
 	w.cut()
 	for _, other := range w.replicas {
-		for other != r && other.records.waiting() > 0 {
+		for other != r && len(other.records.waiting()) > 0 {
 			w.write(other)
 			w.settle()
 		}
 	}
-	for len(r.records.events) > 0 {
+	for r.records.behind() > 0 {
 		w.seeRecord(r)
 	}
 	c := &connection{link: newLink(func(what string, p pushed, id any) { w.note(r.name+" "+what, p, id) }), replica: r}
 	w.note(r.name+" connect", pushed{}, nil)
 	c.session = r.engine.Attach(klog.Background(), "n", c.link)
 	w.conn = c
-	r.backlog = len(r.source.events)
+	r.backlog = r.source.behind()
 }
 
 // cut breaks the connection: what is under way in either direction is lost, but for some that the edge has read.
@@ -550,7 +548,7 @@ func (w *world) crash(i int) {
 
 // resyncing says that writes wait which a resync has caused.
 func (r *replica) resyncing(excused map[recordID]bool) bool {
-	for _, id := range r.records.order {
+	for _, id := range r.records.waiting() {
 		if excused[id] {
 			return true
 		}
@@ -567,7 +565,7 @@ func (w *world) wipe() {
 		w.excused[id] = true
 	}
 	for _, r := range w.replicas {
-		for _, id := range r.records.order {
+		for _, id := range r.records.waiting() {
 			w.excused[id] = true
 		}
 	}
@@ -608,12 +606,7 @@ func (w *world) patching(key desired.Key) bool {
 			return true
 		}
 	}
-	for _, i := range append(w.conn.wire[:len(w.conn.wire):len(w.conn.wire)], w.edge.fifo...) {
-		if i.reply() && i.pushed.key == key {
-			return true
-		}
-	}
-	return false
+	return w.conn.replying(key) || slices.ContainsFunc(w.edge.fifo, func(i item) bool { return i.reply() && i.pushed.key == key })
 }
 
 // finishPatch lets kube-apiserver take the oldest patch, or hands its reply to the session.
@@ -714,14 +707,14 @@ func (w *world) drain() {
 			w.finishPatch()
 		}
 		for _, r := range w.replicas {
-			for len(r.source.events) > 0 {
+			for r.source.behind() > 0 {
 				w.seeObject(r)
 			}
-			for len(r.records.events) > 0 {
+			for r.records.behind() > 0 {
 				w.seeRecord(r)
 			}
 			w.settle()
-			for r.records.waiting() > 0 {
+			for len(r.records.waiting()) > 0 {
 				w.write(r)
 				w.settle()
 			}

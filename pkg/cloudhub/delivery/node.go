@@ -153,7 +153,9 @@ func (n *node) resync() {
 // doubt notes that the edge may not hold what h says.
 func (n *node) doubt(o *object, h *held) {
 	o.demand(h)
-	n.engine.records.Intend(n.name, Record{Key: o.key, UID: h.uid}, nil)
+	if h.version > 0 && !h.intent {
+		n.engine.records.Intend(n.name, Record{Key: o.key, UID: h.uid}, nil)
+	}
 }
 
 func (n *node) enqueue(o *object) {
