@@ -1,8 +1,3 @@
-//go:build !race
-
-// The model and the engine take turns under synctest: the world is handed over when all goroutines rest, which the race
-// detector doesn't see. make test runs it without the detector; tests/integration runs the engine under it.
-
 package delivery_test
 
 import (
