@@ -101,6 +101,7 @@ func compose(ctx context.Context, start *options.Startup, reg *prometheus.Regist
 		Master: cfg.KubeAPIConfig.Master, Kubeconfig: cfg.KubeAPIConfig.KubeConfig,
 		QPS: int(cfg.KubeAPIConfig.QPS), Burst: int(cfg.KubeAPIConfig.Burst),
 		Impersonate: cfg.Modules.CloudHub.Authorization.Enforced(),
+		ContentType: cfg.KubeAPIConfig.ContentType,
 		UserAgent:   "cloudcore/" + version.Get().GitVersion,
 	}, reg)
 	if err != nil {
